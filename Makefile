@@ -1,0 +1,57 @@
+# The commands of this project. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Which FAISS: `cpu`, or `gpu` on a machine with CUDA; never both.
+EXTRA ?= cpu
+# Where pip looks for torch; empty means wherever pip looks for everything.
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo up down test lint format sure bench-corpus clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed ## a virtual environment with everything `clara` needs
+dev: $(VENV)/.dev ## the same, and what tests and checks need
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet torch==2.13.0 $(TORCH_FROM)
+	$(PIP) install --quiet --editable '.[$(EXTRA)]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --quiet --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+demo: install ## ingest the sample shop through the API and ask it 8 questions
+	$(BIN)/clara demo
+
+up: install ## start everything on this machine; Ctrl-C stops it
+	$(BIN)/clara up
+
+down: install ## clean up after a crash
+	$(BIN)/clara down
+
+test: dev ## every test, on real servers
+	$(BIN)/python -m pytest
+
+lint: dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: dev ## rewrite the code as ruff likes it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sure: lint test ## every check there is
+
+clean: ## remove the virtual environment; data under var/ stays
+	rm -rf $(VENV)
