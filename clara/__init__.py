@@ -1,0 +1,1 @@
+"""CLaRa as a library: passages become latents, questions become cited answers."""

@@ -1,0 +1,114 @@
+"""The one reader of the environment: everything that differs between a laptop and production."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clara.types import Mode
+
+
+class Settings(BaseSettings):
+    """Read once at start from variables named `CLARA_<FIELD>`; frozen afterwards.
+
+    An address left empty means: `clara up` starts an embedded server of that kind under `home`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLARA_", env_file=".env", frozen=True, extra="ignore"
+    )
+
+    home: Path = Path("var")
+    """Folder for everything a machine can lose: embedded servers' data, indexes, models, logs."""
+
+    # servers
+    database_url: str = ""
+    """Postgres, `postgresql://user:password@host:port/name`."""
+    redis_url: str = ""
+    """Redis or Valkey, `redis://host:port/0` or `redis+socket:///path`."""
+    elasticsearch_url: str = ""
+    """Elasticsearch 8 or 9, `http(s)://host:9200`; empty: Tantivy, in a folder under `home`."""
+    elasticsearch_user: str = ""
+    elasticsearch_password: SecretStr = SecretStr("")
+    elasticsearch_api_key: SecretStr = SecretStr("")
+    """Used instead of user and password when set."""
+    elasticsearch_ca: Path | None = None
+    """Certificate authority file for a TLS address."""
+    index_timeout_s: float = Field(default=5.0, gt=0)
+    """Seconds one lexical search may take before `IndexUnavailable`."""
+
+    # listening
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    flower_host: str = "127.0.0.1"
+    flower_port: int = Field(default=5555, ge=1, le=65535)
+
+    # models
+    base_model: str = ""
+    """Folder or Hub name of the causal language model; empty means the default one under `home`."""
+    checkpoint: str = ""
+    """CLaRa checkpoint folder; empty means an untrained one at `compression_rate`."""
+    sentence_encoder: str = ""
+    """Folder or Hub name of the sentence encoder; empty means the default one under `home`."""
+    compression_rate: int = Field(default=16, ge=1, le=256)
+    """Tokens per latent vector of the untrained checkpoint; a trained one brings its own."""
+    doc_max_length: int = Field(default=256, ge=16, le=4096)
+    """Longest passage in tokens for the untrained checkpoint; a trained one brings its own."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU there is."""
+    torch_threads: int = Field(default=0, ge=0)
+    """Processor threads per process for torch; 0 leaves torch's own choice."""
+
+    # answering
+    bm25_top_k: int = Field(default=25, ge=1, le=1000)
+    dense_top_k: int = Field(default=12, ge=1, le=1000)
+    max_candidates: int = Field(default=50, ge=1, le=1000)
+    """Upper bound of the union of lexical and dense hits."""
+    top_k: int = Field(default=5, ge=1, le=20)
+    """Passages the generator reads."""
+    min_score: float = Field(default=0.55, ge=-1, le=1)
+    """Latent cosine under which a passage is not used; applies to trained checkpoints."""
+    answer_mode: Mode = Mode.AUTO
+    max_answer_tokens: int = Field(default=64, ge=1, le=4096)
+
+    # limits
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_file_bytes: int = Field(default=20 * 2**20, ge=1024)
+    max_documents_per_request: int = Field(default=500, ge=1)
+    max_document_chars: int = Field(default=2_000_000, ge=1)
+    max_question_chars: int = Field(default=4_000, ge=1)
+    max_question_tokens: int = Field(default=512, ge=1)
+
+    # work
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    run_lease_s: float = Field(default=60.0, gt=0)
+    """Seconds without a sign of life after which another worker may take a run over."""
+    run_attempts: int = Field(default=3, ge=1)
+    """Times a run is tried before it is failed for good."""
+    reconcile_s: float = Field(default=15.0, gt=0)
+    """Seconds between two rounds of the reconciler."""
+
+    @property
+    def models(self) -> Path:
+        """Folder of the default models."""
+        return self.home / "models"
+
+    def variables(self) -> dict[str, str]:
+        """The environment that gives these settings to another process."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        plain = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in values.items()
+            if value is not None
+        }
+        return {f"CLARA_{name.upper()}": str(value) for name, value in plain.items()}
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read at the first call."""
+    return Settings()

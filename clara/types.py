@@ -1,0 +1,86 @@
+"""Values that only flow from one part to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+
+class Mode(StrEnum):
+    """How the generator reads the chosen passages."""
+
+    LATENT = "latent"
+    """As latents: a few vectors per passage."""
+    TEXT = "text"
+    """As plain text: the base model reads the passages."""
+    AUTO = "auto"
+    """Latents where the checkpoint is trained and every chosen passage has one; else text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `[start, end)` of a text, counted in code points from 0."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassageSpan:
+    """Where one passage lies in its document, and how long it is for the model.
+
+    `tokens` counts the passage text alone in the base model's tokenizer, without special tokens.
+    """
+
+    start: int
+    end: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassageText:
+    """One passage as the lexical index stores it."""
+
+    id: UUID
+    document_id: UUID
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found by one search, and its score in that search's own unit."""
+
+    passage_id: UUID
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage found by at least one retriever, before re-ranking.
+
+    `lexical` is the BM25 score, `dense` the cosine in [-1, 1]; None where that retriever did not
+    return the passage. Ranks count from 1.
+    """
+
+    passage_id: UUID
+    lexical: float | None = None
+    lexical_rank: int | None = None
+    dense: float | None = None
+    dense_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDocument:
+    """A text on its way in, from a request or a file.
+
+    `external_id` is the caller's own name for it (a path, a key); writing the same one again
+    replaces the document. `metadata` holds strings, numbers and booleans.
+    """
+
+    text: str
+    title: str = ""
+    external_id: str | None = None
+    source: str | None = None
+    metadata: dict[str, str | int | float | bool] = field(default_factory=dict)
