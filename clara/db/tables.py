@@ -1,0 +1,330 @@
+"""The record: every row that cannot be rebuilt, and the derived ones that follow from it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from clara.db.base import Base, Created, Key, Moment
+from clara.types import Mode
+
+
+def _enum(kind: type[StrEnum], name: str) -> Enum:
+    """Stored as its value in a text column with a named check: adding a value is one migration."""
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=32,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class DocumentStatus(StrEnum):
+    """How far a document has come."""
+
+    PENDING = "pending"
+    """Accepted and stored; not searchable yet."""
+    SEARCHABLE = "searchable"
+    """Split and in the lexical and dense index; answered from text until its latents are there."""
+    INDEXED = "indexed"
+    """Every passage also has its latent for the collection's checkpoint."""
+    FAILED = "failed"
+    """Cannot be indexed; `error` says why."""
+
+
+class RunKind(StrEnum):
+    """What a run does."""
+
+    INGEST = "ingest"
+    """Make documents searchable."""
+    COMPRESS = "compress"
+    """Make the latents that a collection lacks; at most one active run per collection."""
+    QUERY = "query"
+    """Answer one question."""
+    PURGE = "purge"
+    """Take deleted passages out of the indexes."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    """Committed; waiting for a worker."""
+    RUNNING = "running"
+    """A worker holds its lease."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Tried as often as allowed, or an error that trying again cannot help."""
+    CANCELLED = "cancelled"
+    """Stopped by its user."""
+
+
+ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+class Collection(Base):
+    """Documents searched together."""
+
+    __tablename__ = "collection"
+    id: Mapped[Key]
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    """Lower-case letters, digits, `-` and `_`; part of addresses."""
+    description: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[Created]
+
+
+class Document(Base):
+    """A text a user gave us; everything below it can be rebuilt from it."""
+
+    __tablename__ = "document"
+    __table_args__ = (
+        UniqueConstraint("collection_id", "external_id"),
+        Index("ix_document_collection_id_created_at_id", "collection_id", "created_at", "id"),
+        Index("ix_document_collection_id_status", "collection_id", "status"),
+        Index("ix_document_collection_id_content_hash", "collection_id", "content_hash"),
+    )
+    id: Mapped[Key]
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"))
+    external_id: Mapped[str] = mapped_column(Text)
+    """The caller's own name for it; where none was given, `sha256:` and the content hash."""
+    title: Mapped[str] = mapped_column(Text, default="")
+    text: Mapped[str] = mapped_column(Text)
+    content_hash: Mapped[str] = mapped_column(Text)
+    """SHA-256 of title, text and metadata, in hex: equal means nothing to do."""
+    source: Mapped[str | None] = mapped_column(Text)
+    """Where it came from, such as a path or an address."""
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
+    status: Mapped[DocumentStatus] = mapped_column(
+        _enum(DocumentStatus, "status"), default=DocumentStatus.PENDING
+    )
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    created_at: Mapped[Created]
+    updated_at: Mapped[Created]
+    """When the text was last written."""
+    searchable_at: Mapped[Moment | None]
+    indexed_at: Mapped[Moment | None]
+
+
+class Passage(Base):
+    """A span of one document, small enough for the compressor.
+
+    The id follows from document, content and span, so that indexing twice writes the same rows.
+    """
+
+    __tablename__ = "passage"
+    __table_args__ = (
+        UniqueConstraint("document_id", "start"),
+        CheckConstraint('start >= 0 AND "end" > start', name="span"),
+        Index("ix_passage_collection_id", "collection_id"),
+    )
+    id: Mapped[Key]
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"))
+    document_id: Mapped[UUID] = mapped_column(ForeignKey("document.id", ondelete="CASCADE"))
+    start: Mapped[int]
+    """First character in document.text, counted from 0."""
+    end: Mapped[int]
+    """One past the last character."""
+    tokens: Mapped[int]
+    """Length of what the compressor reads (title line and passage) in tokens."""
+
+
+class Latent(Base):
+    """One passage's latent block, made by the compressor of one fingerprint."""
+
+    __tablename__ = "latent"
+    passage_id: Mapped[UUID] = mapped_column(
+        ForeignKey("passage.id", ondelete="CASCADE"), primary_key=True
+    )
+    fingerprint: Mapped[str] = mapped_column(Text, primary_key=True)
+    block: Mapped[bytes] = mapped_column(LargeBinary)
+    """Little-endian bfloat16, row by row: `rows` x `width`."""
+    rows: Mapped[int]
+    """Vectors in the block (memory tokens)."""
+    width: Mapped[int]
+    """Numbers per vector (hidden size)."""
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    """CRC-32 of `block`."""
+    created_at: Mapped[Created]
+
+
+class DenseEntry(Base):
+    """The log every worker's FAISS index follows: one row per vector written or passage removed.
+
+    Rows of one collection become visible in the order of `seq`, since writers hold a lock per
+    collection until they commit; a reader that has applied all rows up to a `seq` misses none.
+    """
+
+    __tablename__ = "dense_entry"
+    __table_args__ = (
+        Index("ix_dense_entry_collection_id_encoder_seq", "collection_id", "encoder", "seq"),
+        Index("ix_dense_entry_passage_id", "passage_id"),
+    )
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    collection_id: Mapped[UUID]
+    """No foreign key: a removal outlives the collection it is about."""
+    passage_id: Mapped[UUID]
+    encoder: Mapped[str] = mapped_column(Text)
+    """Name of the sentence encoder; vectors of two encoders are never compared."""
+    vector: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Little-endian float16, length one; empty for a removal."""
+
+
+class Checkpoint(Base):
+    """One immutable set of weights with its configuration."""
+
+    __tablename__ = "checkpoint"
+    id: Mapped[Key]
+    name: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    """Hash of everything that decides a latent."""
+    weights_hash: Mapped[str] = mapped_column(Text, unique=True)
+    """Hash of all of it, generator and query reasoner included."""
+    base: Mapped[str] = mapped_column(Text)
+    trained: Mapped[bool]
+    """False for a checkpoint made from its base alone, whose latents answer nothing."""
+    config: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """Rate, lengths, adapter rank, stage."""
+    created_at: Mapped[Created]
+
+
+class Run(Base):
+    """One recorded piece of work. The row is the truth; the message on the queue is a hint."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index("ix_run_status_queued_at", "status", "queued_at"),
+        Index("ix_run_created_at_id", "created_at", "id"),
+        Index("ix_run_collection_id_created_at", "collection_id", "created_at"),
+        Index(
+            "uq_run_active_compress",
+            "collection_id",
+            unique=True,
+            postgresql_where=text("kind = 'compress' AND status IN ('queued', 'running')"),
+        ),
+    )
+    id: Mapped[Key]
+    kind: Mapped[RunKind] = mapped_column(_enum(RunKind, "kind"))
+    status: Mapped[RunStatus] = mapped_column(_enum(RunStatus, "status"), default=RunStatus.QUEUED)
+    collection_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("collection.id", ondelete="SET NULL")
+    )
+    inputs: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    done: Mapped[int] = mapped_column(default=0)
+    """Progress, in the unit of the kind: documents, passages or questions."""
+    total: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Times a worker has started it without a later success or a planned pause."""
+    lease: Mapped[UUID | None]
+    """Token of the worker that holds it; every later write of that worker must show it."""
+    lease_until: Mapped[Moment | None]
+    timings: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    """Milliseconds by phase."""
+    created_at: Mapped[Created]
+    queued_at: Mapped[Created]
+    """When it was due last: at its creation, at a pause, after a failed attempt."""
+    sent_at: Mapped[Created]
+    """When a message about it was last handed to the broker."""
+    started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+
+
+class Question(Base):
+    """A question as it was asked."""
+
+    __tablename__ = "question"
+    id: Mapped[Key]
+    collection_id: Mapped[UUID] = mapped_column(
+        ForeignKey("collection.id", ondelete="CASCADE"), index=True
+    )
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), unique=True)
+    text: Mapped[str] = mapped_column(Text)
+    mode: Mapped[Mode] = mapped_column(_enum(Mode, "mode"))
+    """As asked for."""
+    top_k: Mapped[int]
+    max_answer_tokens: Mapped[int]
+    created_at: Mapped[Created]
+
+
+class Answer(Base):
+    """What came back; its citations say what it was built on."""
+
+    __tablename__ = "answer"
+    question_id: Mapped[UUID] = mapped_column(
+        ForeignKey("question.id", ondelete="CASCADE"), primary_key=True
+    )
+    text: Mapped[str] = mapped_column(Text)
+    mode: Mapped[Mode] = mapped_column(_enum(Mode, "mode"))
+    """As answered: latent or text, never auto."""
+    checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoint.id"))
+    reranked_by: Mapped[str] = mapped_column(Text)
+    """`latent` (cosine of latents, a trained checkpoint) or `dense` (cosine of the encoder)."""
+    notices: Mapped[list[str]] = mapped_column(JSONB, default=list)
+    """What a reader must know, such as that the checkpoint is untrained."""
+    degraded: Mapped[list[str]] = mapped_column(JSONB, default=list)
+    """Retrievers that did not answer."""
+    timings: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    """Milliseconds: queue, retrieval, rerank, first_token, total."""
+    created_at: Mapped[Created]
+
+
+class Citation(Base):
+    """A passage the answer was built on.
+
+    Keeps the passage's words, since the document may be replaced later; deleting the document
+    deletes them too.
+    """
+
+    __tablename__ = "citation"
+    __table_args__ = (UniqueConstraint("question_id", "rank"),)
+    id: Mapped[Key]
+    question_id: Mapped[UUID] = mapped_column(ForeignKey("answer.question_id", ondelete="CASCADE"))
+    rank: Mapped[int]
+    """Position in what the generator read, from 1."""
+    document_id: Mapped[UUID] = mapped_column(
+        ForeignKey("document.id", ondelete="CASCADE"), index=True
+    )
+    passage_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("passage.id", ondelete="SET NULL"), index=True
+    )
+    start: Mapped[int]
+    """Span of the passage in the document as it was then."""
+    end: Mapped[int]
+    text: Mapped[str] = mapped_column(Text)
+    """The passage's words."""
+    evidence_start: Mapped[int | None]
+    """Span of the evidence sentence in the document as it was then."""
+    evidence_end: Mapped[int | None]
+    score: Mapped[float]
+    """What it was ranked by, in [-1, 1]."""
+    lexical: Mapped[float | None]
+    """BM25 score and rank, where the lexical search returned it."""
+    lexical_rank: Mapped[int | None]
+    dense: Mapped[float | None]
+    """Cosine and rank, where the dense search returned it."""
+    dense_rank: Mapped[int | None]
+
+
+def utc(moment: datetime | None) -> str | None:
+    """ISO 8601, for JSON; None stays None."""
+    return moment.isoformat() if moment else None
