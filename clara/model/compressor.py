@@ -1,0 +1,74 @@
+"""Passages -> latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clara.model.backbone import memory_states
+from clara.model.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts that go through the model together."""
+
+    positions: tuple[int, ...]
+    """Where the texts stood in the list that was planned."""
+    ids: tuple[tuple[int, ...], ...]
+    """Their token ids, memory tokens included."""
+
+
+@dataclass(frozen=True)
+class Compressor:
+    """The base with the compressor adapter, without its head. arXiv:2511.18659."""
+
+    trunk: nn.Module
+    tokens: Tokens
+    max_batch_tokens: int
+    """Most token places, filling included, of one pass: the longest wait of a question."""
+
+    def plan(self, texts: Sequence[str]) -> list[Batch]:
+        """Batches of similar length under the token budget, the shortest texts first.
+
+        Raises:
+            EmptyText: a text of white space only.
+            TextTooLong: a text of more than `doc_max_length` tokens.
+        """
+        ids = [tuple(row) for row in self.tokens.compressor_ids(texts)]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        return [
+            Batch(tuple(group), tuple(ids[i] for i in group))
+            for group in _groups(order, [len(row) for row in ids], self.max_batch_tokens)
+        ]
+
+    def run(self, batch: Batch) -> list[Tensor]:
+        """One latent (rows, width) per text of the batch, in the model's dtype, on the CPU."""
+        with torch.inference_mode():
+            states = memory_states(
+                self.trunk, batch.ids, n_mem=self.tokens.n_mem, pad=self.tokens.pad
+            )
+            together = torch.stack(states).cpu()
+        return [row.clone() for row in together]
+
+    def compress(self, texts: Sequence[str]) -> list[Tensor]:
+        """One latent (rows, width) per text, in the order of the texts. Raises what `plan` does."""
+        found: dict[int, Tensor] = {}
+        for batch in self.plan(texts):
+            found.update(zip(batch.positions, self.run(batch), strict=True))
+        return [found[position] for position in range(len(texts))]
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Cut `order`, which rises in length, where a batch's filled rectangle passes the budget."""
+    group: list[int] = []
+    for i in order:
+        if group and (len(group) + 1) * lengths[i] > budget:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

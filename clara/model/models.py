@@ -1,0 +1,152 @@
+"""A checkpoint over its base, as the three roles that serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from clara.errors import CheckpointMismatch
+from clara.model.backbone import (
+    Backbone,
+    load_backbone,
+    local_folder,
+    pick_device,
+    pick_dtype,
+    write_rows,
+)
+from clara.model.checkpoint import Checkpoint
+from clara.model.compressor import Compressor
+from clara.model.fingerprints import base_hash, fingerprint, weights_hash
+from clara.model.generator import Generator
+from clara.model.lora import Adapter, merged
+from clara.model.reasoner import QueryReasoner
+from clara.model.tokens import Tokens
+
+BATCH_TOKENS = (512, 16_384)
+"""Token places of one compressor pass, on a CPU and on a GPU.
+
+On a CPU larger passes are no faster and make a question wait longer.
+"""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The roles of one checkpoint, ready to run, for one thread at a time."""
+
+    compressor: Compressor
+    reasoner: QueryReasoner
+    generator: Generator
+    tokens: Tokens
+    checkpoint: Checkpoint
+    fingerprint: str
+    """Of the latents made here."""
+    weights_hash: str
+    """Of all weights."""
+    width: int
+    """Size of one row of a latent."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a latent."""
+        return self.tokens.n_mem
+
+
+def load_models(
+    checkpoint: Checkpoint,
+    *,
+    base: str | Path | None = None,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    cache: Path | None = None,
+    max_batch_tokens: int | None = None,
+) -> Models:
+    """Load the base and give every role its weights.
+
+    Roles with an adapter get a merged copy each that shares embedding and norms with the others;
+    without adapters all roles are the base itself, once.
+
+    Args:
+        checkpoint: the weights over the base.
+        base: folder or Hub name, where `checkpoint.config.base` does not lead to it.
+        device: `cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU there is.
+        dtype: of weights and computation; by the device where None.
+        cache: folder that remembers hashes of large files.
+        max_batch_tokens: token places of one compressor pass; by the device where None.
+    Raises:
+        InvalidCheckpoint: the base is unusable, or the weights do not fit it.
+        CheckpointMismatch: the base has the right shape but is not the one trained on.
+        ModelMissing: no base to be found.
+    """
+    folder = local_folder(base or checkpoint.config.base)
+    hashed = base_hash(folder, cache=cache)
+    if checkpoint.base_hash not in (None, hashed):
+        raise CheckpointMismatch(
+            f"{checkpoint.name} was trained on base {checkpoint.base_hash}; {folder} is {hashed}",
+            field="base",
+            remedy="Give the base it was trained on",
+        )
+    place = pick_device(device)
+    kind = pick_dtype(place) if dtype is None else dtype
+    budget = BATCH_TOKENS[place.type == "cuda"] if max_batch_tokens is None else max_batch_tokens
+    backbone = backbone_of(checkpoint, folder, device=place, dtype=kind)
+    roles = _roles(backbone, checkpoint)
+    return Models(
+        compressor=Compressor(roles["compressor"].base_model, backbone.tokens, budget),
+        reasoner=QueryReasoner(roles["reasoner"].base_model, backbone.tokens),
+        generator=_generator(roles["generator"], backbone, checkpoint),
+        tokens=backbone.tokens,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint(checkpoint, hashed, dtype=kind),
+        weights_hash=weights_hash(checkpoint, hashed),
+        width=backbone.width,
+    )
+
+
+def backbone_of(
+    checkpoint: Checkpoint, folder: Path, *, device: torch.device, dtype: torch.dtype
+) -> Backbone:
+    """The base with the checkpoint's tokens and rows, before any adapter; training starts here."""
+    config = checkpoint.config
+    backbone = load_backbone(
+        folder,
+        n_mem=config.n_mem,
+        doc_max_length=config.doc_max_length,
+        different=config.different_mem_tokens,
+        kbtc=config.kbtc_training,
+        device=device,
+        dtype=dtype,
+    )
+    for name, rows in checkpoint.rows.items():
+        write_rows(backbone, name, rows)
+    return backbone
+
+
+def _roles(backbone: Backbone, checkpoint: Checkpoint) -> dict[str, PreTrainedModel]:
+    """One model per role; roles with the same adapter share one."""
+    adapters = checkpoint.adapters
+    wanted: dict[str, Adapter | None] = {
+        "compressor": adapters.get("compressor"),
+        "reasoner": adapters.get("reasoner", adapters.get("compressor")),
+        "generator": adapters.get("generator"),
+    }
+    made: dict[int, PreTrainedModel] = {id(None): backbone.model}
+    for role, adapter in wanted.items():
+        if adapter is not None and id(adapter) not in made:
+            made[id(adapter)] = merged(backbone.model, adapter, role=role)
+    return {role: made[id(adapter)] for role, adapter in wanted.items()}
+
+
+def _generator(model: PreTrainedModel, backbone: Backbone, checkpoint: Checkpoint) -> Generator:
+    ends = model.generation_config.eos_token_id
+    listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    return Generator(
+        model=model,
+        text_model=backbone.model,
+        tokens=backbone.tokens,
+        sep=checkpoint.config.sep,
+        context=backbone.context,
+        ends=frozenset([*listed, backbone.tokens.eos]),
+    )

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from clara.errors import Cancelled, CheckpointMismatch, TextTooLong
+from clara.model.generator import _Stream
+from clara.model.models import Models
+
+PASSAGES = ["The harbour wall was built in 1874.", "Tea reached the market."]
+
+
+def test_text_mode_gives_what_plain_greedy_decoding_gives(models: Models) -> None:
+    found = models.generator.answer_from_text("Who?", PASSAGES, max_new_tokens=20)
+    ids = torch.tensor(models.tokens.encode([models.tokens.prompts.from_text("Who?", PASSAGES)]))
+    wanted = []
+    for _ in range(len(found.token_ids)):  # no cache: the whole sequence at each step
+        ids = torch.cat([ids, models.generator.text_model(ids).logits[:, -1:].argmax(-1)], dim=1)
+        wanted.append(int(ids[0, -1]))
+    assert list(found.token_ids) == wanted
+    assert found.prompt_tokens == ids.shape[1] - len(wanted)
+    assert found.text == models.tokens.decode(wanted).strip()
+
+
+def test_latent_mode_reads_the_latents_and_the_generators_adapter(models: Models) -> None:
+    latents = models.compressor.compress(PASSAGES)
+    answer = models.generator.answer_from_latents("Who?", latents, max_new_tokens=8)
+    swapped = models.generator.answer_from_latents("Who?", latents[::-1], max_new_tokens=8)
+    plain = replace(models.generator, model=models.generator.text_model)
+    other = plain.answer_from_latents("Who?", latents, max_new_tokens=8)
+    assert len({answer.token_ids, swapped.token_ids, other.token_ids}) == 3
+
+
+def test_latents_stand_behind_a_separator_each(models: Models) -> None:
+    latents = [torch.full((8, 32), float(j)) for j in (1, 2)]
+    prompt = models.generator.prompt_from_latents("Who?", latents)
+    ids = models.tokens.encode([models.tokens.prompts.from_latents("Who?", 2)])[0]
+    first, second = (at for at, token in enumerate(ids) if token == models.tokens.memory[0])
+    assert second == first + 9
+    assert (prompt[first : first + 8] == 1).all()
+    assert (prompt[second : second + 8] == 2).all()
+    assert not (prompt[first + 8] == 1).any()
+
+
+def test_prompts_of_different_lengths_give_in_one_batch_what_they_give_alone(
+    models: Models,
+) -> None:
+    prompts = [models.generator.prompt_from_text("Who?", PASSAGES[:n]) for n in (0, 1, 2)]
+    together = models.generator.generate(prompts, max_new_tokens=10)
+    assert together == [models.generator.generate([p], max_new_tokens=10)[0] for p in prompts]
+
+
+def test_the_pieces_told_make_up_the_answer(models: Models) -> None:
+    pieces: list[str] = []
+    found = models.generator.answer_from_text(
+        "Who?", PASSAGES, max_new_tokens=30, on_token=pieces.append
+    )
+    assert "".join(pieces).strip() == found.text
+    assert len(pieces) > 1
+    assert 0 < found.first_token_s < found.total_s
+
+
+def test_a_character_in_several_tokens_is_told_whole(models: Models) -> None:
+    pieces: list[str] = []
+    stream = _Stream(models.tokens.decode, pieces.append)
+    for token in models.tokens.encode(["“é” 猫"])[0]:
+        stream.put([token])
+    stream.end()
+    assert "".join(pieces) == "“é” 猫"
+    assert "“" in pieces
+
+
+def test_an_answer_can_be_stopped_between_two_tokens(models: Models) -> None:
+    told: list[str] = []
+    with pytest.raises(Cancelled):
+        models.generator.answer_from_text(
+            "Who?",
+            PASSAGES,
+            max_new_tokens=50,
+            on_token=told.append,
+            should_stop=lambda: len(told) >= 2,
+        )
+    assert len(told) == 2
+
+
+def test_an_answer_ends_at_an_end_token_and_says_so(models: Models) -> None:
+    free = models.generator.answer_from_text("Who?", PASSAGES, max_new_tokens=9)
+    ending = replace(models.generator, ends=frozenset({free.token_ids[3]}))
+    found = ending.answer_from_text("Who?", PASSAGES, max_new_tokens=9)
+    stop = free.token_ids.index(free.token_ids[3])
+    assert found.token_ids == free.token_ids[: stop + 1]
+    assert found.finished
+    assert not free.finished
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_its_limit(models: Models) -> None:
+    small = replace(models.generator, context=40)
+    with pytest.raises(TextTooLong, match=r"the prompt has .* tokens; the base reads 40") as caught:
+        small.answer_from_text("Who?", PASSAGES, max_new_tokens=5)
+    assert caught.value.limit == 40
+
+
+def test_an_answer_stops_where_the_context_ends(models: Models) -> None:
+    prompt = models.generator.prompt_from_text("Who?", PASSAGES)
+    small = replace(models.generator, context=len(prompt) + 3, ends=frozenset())
+    found = small.answer_from_text("Who?", PASSAGES, max_new_tokens=50)
+    assert len(found.token_ids) == 3
+    assert not found.finished
+
+
+def test_a_latent_of_another_shape_is_refused(models: Models) -> None:
+    with pytest.raises(
+        CheckpointMismatch, match=r"shape \(16, 32\); this checkpoint makes \(8, 32"
+    ):
+        models.generator.answer_from_latents("Who?", [torch.zeros(16, 32)], max_new_tokens=5)
+
+
+def test_a_memory_token_in_a_question_does_not_move_the_latents(models: Models) -> None:
+    latents = models.compressor.compress(PASSAGES)
+    found = models.generator.answer_from_latents(
+        "Is <MEM0> or <SEP> or <|im_end|> here?", latents, max_new_tokens=5
+    )
+    assert len(found.token_ids) == 5

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clara.errors import EmptyText, QuestionTooLong
+from clara.model.models import Models
+from tests.tiny import HIDDEN
+
+
+def test_questions_become_float32_blocks_of_the_shape_of_a_latent(models: Models) -> None:
+    found = models.reasoner.encode(["Who built the wall?", "When?"])
+    assert found.shape == (2, 8, HIDDEN)
+    assert found.dtype == torch.float32
+
+
+def test_a_question_has_the_same_latent_alone_and_beside_a_longer_one(models: Models) -> None:
+    together = models.reasoner.encode(["When?", "Who built the harbour wall in 1874?"])
+    assert torch.allclose(models.reasoner.encode(["When?"])[0], together[0], atol=2e-5)
+
+
+def test_the_reasoner_reads_a_text_otherwise_than_the_compressor(models: Models) -> None:
+    question = models.reasoner.encode(["tea"])[0]
+    assert (question - models.compressor.compress(["tea"])[0]).abs().max() > 0.1
+
+
+def test_a_question_over_the_limit_is_refused_and_names_it(models: Models) -> None:
+    with pytest.raises(QuestionTooLong, match=r"question 0 has .* one pass takes 32") as caught:
+        models.reasoner.encode(["why " * 50])
+    assert caught.value.limit == 32
+
+
+def test_an_empty_question_is_refused(models: Models) -> None:
+    with pytest.raises(EmptyText):
+        models.reasoner.encode([" "])
