@@ -1,0 +1,27 @@
+"""A sentence encoder that computes where everything else does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clara.serving.engine import Engine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clara.retrieval.encoder import SentenceEncoder
+
+
+@dataclass(frozen=True)
+class EncoderOnEngine:
+    """Encodes on the engine thread, before bulk work: a question waits for it."""
+
+    encoder: SentenceEncoder
+    engine: Engine
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (texts, dimension)."""
+        return self.engine.submit(lambda: self.encoder.encode(texts), urgent=True).result()
