@@ -1,0 +1,118 @@
+"""Lexical and dense hits into one ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from clara.errors import IndexUnavailable
+from clara.retrieval.ports import DenseIndex, LexicalIndex
+from clara.types import Candidate, Hit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LEXICAL = "lexical"
+DENSE = "dense"
+
+
+def union(lexical: Sequence[Hit], dense: Sequence[Hit], *, limit: int) -> list[Candidate]:
+    """Every passage that either search returned, by its better rank.
+
+    Of the two passages that share a rank, one that both searches returned comes first, then the
+    lexical one. Nothing depends on the scores, whose units differ.
+
+    Args:
+        lexical: best first.
+        dense: best first.
+        limit: the longest list returned.
+    """
+    return sorted(_merge(lexical, dense), key=_by_better_rank)[:limit]
+
+
+def rrf(
+    lexical: Sequence[Hit], dense: Sequence[Hit], *, limit: int, k: int = 60
+) -> list[Candidate]:
+    """The same passages by reciprocal rank fusion: the sum of 1 / (k + rank).
+
+    A passage both searches return rises above the best of one search alone; `k` from Cormack,
+    Clarke and Buettcher (SIGIR 2009).
+    """
+
+    def key(candidate: Candidate) -> tuple[float, tuple[int, int, bool]]:
+        return -sum(1 / (k + rank) for rank in _ranks(candidate)), _by_better_rank(candidate)
+
+    return sorted(_merge(lexical, dense), key=key)[:limit]
+
+
+def search(
+    lexical: LexicalIndex,
+    dense: DenseIndex,
+    collection: UUID,
+    text: str,
+    vector: NDArray[np.float32],
+    *,
+    lexical_limit: int,
+    dense_limit: int,
+    limit: int,
+    pool: Executor,
+) -> tuple[list[Candidate], list[str]]:
+    """Ask both indexes at once and merge what comes back.
+
+    Args:
+        vector: the question's unit vector (dimension,).
+        pool: where the two searches run; never the pool the caller itself runs in, which could
+            fill up with callers waiting for each other.
+    Returns:
+        the candidates, and the names of the retrievers that did not answer.
+    Raises:
+        IndexUnavailable: neither answers.
+    """
+    asked = {
+        LEXICAL: pool.submit(lexical.search, collection, text, limit=lexical_limit),
+        DENSE: pool.submit(dense.search, collection, vector, limit=dense_limit),
+    }
+    hits: dict[str, list[Hit]] = {}
+    failed: dict[str, IndexUnavailable] = {}
+    for name, answer in asked.items():
+        try:
+            hits[name] = answer.result()
+        except IndexUnavailable as error:
+            failed[name] = error
+        except BaseException:
+            _cancel(asked.values())
+            raise
+    if len(failed) == len(asked):
+        raise IndexUnavailable(
+            "neither index answers: " + "; ".join(error.message for error in failed.values()),
+            remedy=failed[LEXICAL].remedy,
+        ) from failed[LEXICAL]
+    return union(hits.get(LEXICAL, []), hits.get(DENSE, []), limit=limit), list(failed)
+
+
+def _cancel(answers: Iterable[Future[list[Hit]]]) -> None:
+    for answer in answers:
+        answer.cancel()
+
+
+def _merge(lexical: Sequence[Hit], dense: Sequence[Hit]) -> list[Candidate]:
+    found: dict[UUID, Candidate] = {}
+    for rank, hit in enumerate(lexical, start=1):
+        found[hit.passage_id] = Candidate(hit.passage_id, lexical=hit.score, lexical_rank=rank)
+    for rank, hit in enumerate(dense, start=1):
+        known = found.get(hit.passage_id, Candidate(hit.passage_id))
+        found[hit.passage_id] = replace(known, dense=hit.score, dense_rank=rank)
+    return list(found.values())
+
+
+def _ranks(candidate: Candidate) -> list[int]:
+    return [rank for rank in (candidate.lexical_rank, candidate.dense_rank) if rank is not None]
+
+
+def _by_better_rank(candidate: Candidate) -> tuple[int, int, bool]:
+    ranks = _ranks(candidate)
+    return min(ranks), -len(ranks), candidate.lexical_rank != min(ranks)

@@ -1,0 +1,232 @@
+"""Latents in Postgres, and the most used ones in memory."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from threading import Lock
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+import torch
+from sqlalchemy import delete, text, tuple_
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from torch import Tensor
+
+from clara.db.connect import OpenDb
+from clara.db.tables import Latent
+from clara.errors import DatabaseUnavailable, LatentDamaged
+from clara.retrieval.ports import LatentStore
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_NUMBER = 2
+
+# A passage that is being deleted is locked by its deletion: it is passed over like one that is
+# gone, without waiting, so that neither side can hold up the other.
+_PUT = text(
+    """
+    INSERT INTO latent (passage_id, fingerprint, block, rows, width, checksum)
+    SELECT id, :fingerprint, :block, :rows, :width, :checksum
+    FROM passage WHERE id = :passage_id
+    FOR KEY SHARE SKIP LOCKED
+    ON CONFLICT (passage_id, fingerprint) DO UPDATE SET
+        block = excluded.block, rows = excluded.rows, width = excluded.width,
+        checksum = excluded.checksum, created_at = clock_timestamp()
+    """
+)
+
+_GET = """
+    SELECT passage_id, rows, width, checksum, created_at, block
+    FROM latent WHERE fingerprint = %s AND passage_id = ANY(%s)
+"""
+
+
+class _Row(NamedTuple):
+    passage_id: UUID
+    rows: int
+    width: int
+    checksum: int
+    created_at: datetime
+    block: bytes
+
+
+class PostgresLatents:
+    """LatentStore in the table `latent`.
+
+    Raises DatabaseUnavailable where Postgres does not answer.
+    """
+
+    def __init__(self, open_db: OpenDb) -> None:
+        self._open_db = open_db
+
+    def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
+        """Write blocks (rows, width) in one transaction; deleted passages are left out.
+
+        Raises:
+            ValueError: a block that is not two-dimensional.
+        """
+        if not blocks:
+            return
+        # in one order, so that two writers of the same blocks do not wait for each other in a ring
+        rows = [_row(fingerprint, passage, blocks[passage]) for passage in sorted(blocks)]
+        with _explained(), self._open_db.begin() as db:
+            db.execute(_PUT, rows)
+
+    def get(self, fingerprint: str, passages: Sequence[UUID]) -> dict[UUID, Tensor]:
+        """Blocks (rows, width) in bfloat16; a damaged one is logged, deleted and left out."""
+        found: dict[UUID, Tensor] = {}
+        damaged: list[_Row] = []
+        for row in self._rows(fingerprint, passages):
+            try:
+                found[row.passage_id] = _unpack(row)
+            except LatentDamaged as error:
+                log.warning("deleting a latent of fingerprint %s: %s", fingerprint, error)
+                damaged.append(row)
+        if damaged:
+            self._delete(fingerprint, damaged)
+        return found
+
+    def _rows(self, fingerprint: str, passages: Sequence[UUID]) -> list[_Row]:
+        """By the driver's own cursor, in binary: as text it takes four times as long."""
+        if not passages:
+            return []
+        with _explained(), self._open_db() as db:
+            cursor = db.connection().connection.cursor(binary=True)
+            with closing(cursor):
+                cursor.execute(_GET, (fingerprint, list(passages)))
+                return [_Row(*row) for row in cursor.fetchall()]
+
+    def _delete(self, fingerprint: str, rows: Iterable[_Row]) -> None:
+        """The moment of writing too: a sound block written meanwhile stays."""
+        written = tuple_(Latent.passage_id, Latent.created_at)
+        with _explained(), self._open_db.begin() as db:
+            db.execute(
+                delete(Latent).where(
+                    Latent.fingerprint == fingerprint,
+                    written.in_([(row.passage_id, row.created_at) for row in rows]),
+                )
+            )
+
+
+class CachedLatents:
+    """LatentStore that keeps the blocks read last in memory; safe to share between threads.
+
+    An entry never goes stale, since a passage whose text changes gets another id. Writing fills
+    nothing: compressing a whole collection must not push out what questions use. The tensors are
+    shared between callers, who must not change them.
+
+    Args:
+        max_bytes: bound of what is kept, in bytes of blocks.
+    """
+
+    def __init__(self, store: LatentStore, max_bytes: int) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._lock = Lock()
+        self._blocks: OrderedDict[tuple[str, UUID], Tensor] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of blocks kept now."""
+        return self._bytes
+
+    def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
+        """Write to the store; what was kept of these passages is forgotten."""
+        self._store.put(fingerprint, blocks)
+        with self._lock:
+            for passage in blocks:
+                self._forget((fingerprint, passage))
+
+    def get(self, fingerprint: str, passages: Sequence[UUID]) -> dict[UUID, Tensor]:
+        """From memory where kept, the rest from the store in one call."""
+        with self._lock:
+            found = {
+                p: self._blocks[fingerprint, p]
+                for p in passages
+                if (fingerprint, p) in self._blocks
+            }
+            for passage in found:
+                self._blocks.move_to_end((fingerprint, passage))
+        missing = [passage for passage in passages if passage not in found]
+        if missing:
+            read = self._store.get(fingerprint, missing)
+            with self._lock:
+                for passage, block in read.items():
+                    self._keep((fingerprint, passage), block)
+            found.update(read)
+        return found
+
+    def _keep(self, key: tuple[str, UUID], block: Tensor) -> None:
+        self._forget(key)
+        if block.nbytes > self._max_bytes:
+            return
+        self._blocks[key] = block
+        self._bytes += block.nbytes
+        while self._bytes > self._max_bytes:
+            _, oldest = self._blocks.popitem(last=False)
+            self._bytes -= oldest.nbytes
+
+    def _forget(self, key: tuple[str, UUID]) -> None:
+        block = self._blocks.pop(key, None)
+        if block is not None:
+            self._bytes -= block.nbytes
+
+
+def _row(fingerprint: str, passage: UUID, block: Tensor) -> dict[str, Any]:
+    packed = _pack(block)
+    return {
+        "passage_id": passage,
+        "fingerprint": fingerprint,
+        "block": packed,
+        "rows": block.shape[0],
+        "width": block.shape[1],
+        "checksum": zlib.crc32(packed),
+    }
+
+
+def _pack(block: Tensor) -> bytes:
+    if block.dim() != 2:
+        raise ValueError(f"a latent block is (rows, width), not {tuple(block.shape)}")
+    numbers = block.detach().to("cpu", torch.bfloat16).contiguous()
+    return bytes(numbers.view(torch.uint8).numpy().tobytes())
+
+
+def _unpack(row: _Row) -> Tensor:
+    """Block (rows, width).
+
+    Raises:
+        LatentDamaged: its length does not fit its shape, or its bytes not their checksum.
+    """
+    expected = row.rows * row.width * BYTES_PER_NUMBER
+    if len(row.block) != expected or row.rows < 1:
+        raise LatentDamaged(
+            f"the latent of passage {row.passage_id} has {len(row.block)} bytes; "
+            f"{row.rows} x {row.width} take {expected}"
+        )
+    checksum = zlib.crc32(row.block)
+    if checksum != row.checksum:
+        raise LatentDamaged(
+            f"the latent of passage {row.passage_id} has checksum {checksum}, stored was "
+            f"{row.checksum}"
+        )
+    # a copy: torch wants memory it may write to
+    return torch.frombuffer(bytearray(row.block), dtype=torch.bfloat16).view(row.rows, row.width)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError) as error:
+        raise DatabaseUnavailable(
+            f"the latents cannot be reached: {error.args[0]}",
+            remedy="Check that Postgres runs and that CLARA_DATABASE_URL is right.",
+        ) from error

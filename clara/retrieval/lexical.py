@@ -1,0 +1,34 @@
+"""Which lexical index the settings ask for: a cluster where an address is set, else a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clara.retrieval.ports import LexicalIndex
+from clara.settings import Settings
+
+if TYPE_CHECKING:
+    from clara.retrieval.elasticsearch import ElasticsearchIndex
+
+
+def lexical_index(config: Settings) -> LexicalIndex:
+    """Elasticsearch where `elasticsearch_url` is set, otherwise Tantivy under `home`."""
+    if config.elasticsearch_url:
+        return elasticsearch_index(config)
+    from clara.retrieval.tantivy import TantivyIndex
+
+    return TantivyIndex(config.home / "tantivy")
+
+
+def elasticsearch_index(config: Settings) -> ElasticsearchIndex:
+    """The cluster of the settings."""
+    from clara.retrieval.elasticsearch import ElasticsearchIndex
+
+    return ElasticsearchIndex(
+        config.elasticsearch_url,
+        user=config.elasticsearch_user,
+        password=config.elasticsearch_password.get_secret_value(),
+        api_key=config.elasticsearch_api_key.get_secret_value(),
+        ca=config.elasticsearch_ca,
+        timeout_s=config.index_timeout_s,
+    )

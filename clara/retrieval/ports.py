@@ -1,0 +1,94 @@
+"""What the pipeline needs of an index, and no more. Adapters stand beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from clara.types import Hit, PassageText
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class LexicalIndex(Protocol):
+    """BM25 over title and text, one collection at a time.
+
+    Every method raises IndexUnavailable when the engine does not answer in time.
+    """
+
+    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+        """Write passages by id; writing an id twice replaces it. Searchable when this returns."""
+        ...
+
+    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
+        """Remove by id; ids that are not there are no error."""
+        ...
+
+    def search(self, collection: UUID, text: str, *, limit: int) -> list[Hit]:
+        """Best first, at most `limit`; [] where no word of `text` occurs or nothing is indexed."""
+        ...
+
+    def drop(self, collection: UUID) -> None:
+        """Forget a whole collection; one that is not there is no error."""
+        ...
+
+    def count(self, collection: UUID) -> int:
+        """Passages held."""
+        ...
+
+
+class DenseIndex(Protocol):
+    """Nearest vectors by cosine, one collection at a time.
+
+    Every method raises IndexUnavailable when what it stands on does not answer.
+    """
+
+    dimension: int
+
+    def put(self, collection: UUID, vectors: Mapping[UUID, NDArray[np.float32]]) -> None:
+        """Write unit vectors (dimension,) by passage id; writing an id twice replaces it."""
+        ...
+
+    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
+        """Remove by id; ids that are not there are no error."""
+        ...
+
+    def search(self, collection: UUID, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
+        """Best first, at most `limit`, cosine in [-1, 1]. Sees every write committed before."""
+        ...
+
+    def scores(
+        self, collection: UUID, vector: NDArray[np.float32], passages: Sequence[UUID]
+    ) -> dict[UUID, float]:
+        """Exact cosine of given passages; those not in the index are left out."""
+        ...
+
+    def drop(self, collection: UUID) -> None:
+        """Forget a whole collection."""
+        ...
+
+    def count(self, collection: UUID) -> int:
+        """Vectors held."""
+        ...
+
+
+class LatentStore(Protocol):
+    """Latents by passage and fingerprint."""
+
+    def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
+        """Write blocks (rows, width), stored as bfloat16; writing twice replaces.
+
+        A passage that was deleted meanwhile is left out: its latent would belong to nothing.
+        """
+        ...
+
+    def get(self, fingerprint: str, passages: Sequence[UUID]) -> dict[UUID, Tensor]:
+        """Blocks (rows, width) in bfloat16 on the CPU, for those passages that have a sound one.
+
+        A block that fails its checksum is left out, logged, and deleted, so that it is made anew.
+        """
+        ...

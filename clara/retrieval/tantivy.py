@@ -1,0 +1,274 @@
+"""Lexical search in a folder: the embedded engine, for one machine without a search cluster.
+
+One sub-folder per collection. Any number of processes read; writers take turns by the engine's own
+lock. What is committed is seen by the next search of every process.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from time import monotonic, sleep
+from typing import Any
+from uuid import UUID
+
+import tantivy
+
+from clara.errors import IndexMismatch, IndexUnavailable
+from clara.types import Hit, PassageText
+
+log = logging.getLogger(__name__)
+
+HEAP_BYTES = 15_000_000
+"""Memory of a writer, its smallest allowed; a batch of passages takes far less."""
+
+TIE_BREAKER = 0.3
+"""Share of the weaker field's score: best of 0 to 1 by recall at 25. A title boost did harm."""
+
+MAX_WORDS = 256
+"""Different words of a question that are searched."""
+
+MAX_OPEN = 64
+"""Collections a process keeps open; each costs a thread that the engine starts."""
+
+_MAX_WORD_BYTES = 100
+_WORDS = r"[\p{Han}\p{Hiragana}]|[\p{L}\p{M}\p{N}&&[^\p{Han}\p{Hiragana}]]+"
+"""Letters, marks and digits in a row; scripts without spaces by the character, as Lucene does."""
+
+_ANALYZER = "clara_english"
+_LOCKED = "LockBusy"
+_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.3
+
+
+@dataclass(frozen=True)
+class _Open:
+    """An opened collection, and the commit it was last read at."""
+
+    index: Any
+    commit: bytes
+
+
+class TantivyIndex:
+    """LexicalIndex in a folder; safe to share between threads and between processes.
+
+    Args:
+        folder: made when first written to.
+        lock_timeout_s: seconds a write waits for other writers of the same collection.
+    """
+
+    def __init__(self, folder: Path, *, lock_timeout_s: float = 60.0) -> None:
+        self._folder = folder
+        self._lock_timeout_s = lock_timeout_s
+        self._lock = Lock()
+        self._open: dict[UUID, _Open] = {}
+
+    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+        """Write passages by id in one commit; searchable when this returns."""
+        if not passages:
+            return
+        with self._writing(collection, create=True) as writer:
+            for passage in {passage.id: passage for passage in passages}.values():
+                writer.delete_documents_by_term("id", passage.id.hex)
+                writer.add_document(
+                    tantivy.Document(
+                        id=passage.id.hex,
+                        document_id=passage.document_id.hex,
+                        title=_utf8(passage.title),
+                        text=_utf8(passage.text),
+                    )
+                )
+            writer.commit()
+
+    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
+        """Remove by id in one commit; ids that are not there are no error."""
+        ids = list(passages)
+        if not ids or not self._commit(collection):
+            return
+        with self._writing(collection) as writer:
+            for id_ in ids:
+                writer.delete_documents_by_term("id", id_.hex)
+            writer.commit()
+
+    def search(self, collection: UUID, text: str, *, limit: int) -> list[Hit]:
+        """Best first; no character of the text has a special meaning."""
+        words = list(dict.fromkeys(_analyzer().analyze(_utf8(text))))[:MAX_WORDS]
+        if limit < 1 or not words or (index := self._current(collection)) is None:
+            return []
+        with _explained(self._path(collection)):
+            searcher = index.searcher()
+            found = searcher.search(_query(words), limit, count=False).hits
+            hits = [Hit(UUID(searcher.doc(at)["id"][0]), score) for score, at in found]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))
+
+    def drop(self, collection: UUID) -> None:
+        """Remove the collection's folder, after the writers before have finished.
+
+        A damaged one goes too: this is the way out that the error about it names.
+        """
+        path = self._path(collection)
+        if self._commit(collection) is not None:
+            try:
+                with self._writing(collection):
+                    shutil.rmtree(path, ignore_errors=True)
+            except (IndexUnavailable, IndexMismatch) as error:
+                if error.limit is not None:  # somebody writes for longer than we wait
+                    raise
+                log.warning("%s is dropped as it is: %s", path, error)
+        shutil.rmtree(path, ignore_errors=True)
+        with self._lock:
+            self._open.pop(collection, None)
+
+    def count(self, collection: UUID) -> int:
+        """Passages held."""
+        index = self._current(collection)
+        return 0 if index is None else int(index.searcher().num_docs)
+
+    def _path(self, collection: UUID) -> Path:
+        return self._folder / collection.hex
+
+    def _commit(self, collection: UUID) -> bytes | None:
+        """What the engine wrote at its last commit, new at every one; None where there is none."""
+        try:
+            return (self._path(collection) / "meta.json").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _current(self, collection: UUID) -> Any:
+        """The opened index at its newest commit; None where nothing was ever written."""
+        commit = self._commit(collection)
+        with self._lock:
+            known = self._open.pop(collection, None)
+            if commit is None:
+                return None
+            if known is None or known.commit != commit:
+                with _explained(self._path(collection)):
+                    index = known.index if known else _open(self._path(collection))
+                    index.reload()
+                known = _Open(index, commit)
+            self._open[collection] = known  # last in line to be closed
+            if len(self._open) > MAX_OPEN:
+                del self._open[next(iter(self._open))]
+        return known.index
+
+    @contextmanager
+    def _writing(self, collection: UUID, *, create: bool = False) -> Iterator[Any]:
+        """A writer, alone in this collection over all processes. What is not committed is lost.
+
+        Opened anew each time: the list of files that may be removed must be the one on disk.
+        """
+        path = self._path(collection)
+        with _explained(path):
+            if create:
+                path.mkdir(parents=True, exist_ok=True)
+            writer = self._acquire(path)
+            try:
+                yield writer
+            finally:
+                writer.wait_merging_threads()  # and lets go of the lock
+
+    def _acquire(self, path: Path) -> Any:
+        """Wait for the engine's lock."""
+        index = _open(path)
+        ends = monotonic() + self._lock_timeout_s
+        pause = _PAUSE_S
+        while True:
+            try:
+                return index.writer(HEAP_BYTES, 1)
+            except ValueError as error:
+                if _LOCKED not in str(error):
+                    raise
+            if monotonic() + pause > ends:
+                raise IndexUnavailable(
+                    f"another process has been writing to {path} for {self._lock_timeout_s:g} s",
+                    field=str(path),
+                    limit=self._lock_timeout_s,
+                    remedy="Try again; if no worker runs, find the process that holds the folder.",
+                )
+            sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+@lru_cache(maxsize=1)
+def _schema() -> Any:
+    """`freq`: no phrases are searched, so positions need not be kept."""
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("document_id", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("title", tokenizer_name=_ANALYZER, index_option="freq")
+    builder.add_text_field("text", tokenizer_name=_ANALYZER, index_option="freq")
+    return builder.build()
+
+
+@lru_cache(maxsize=1)
+def _analyzer() -> Any:
+    """Text to the words that are compared: no stop words, no endings.
+
+    What is left of `it's` and `don't` after the apostrophe is no word either.
+    """
+    filters = [
+        tantivy.Filter.remove_long(_MAX_WORD_BYTES),
+        tantivy.Filter.lowercase(),
+        tantivy.Filter.stopword("english"),
+        tantivy.Filter.custom_stopword(["s", "t"]),
+        tantivy.Filter.stemmer("english"),
+    ]
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORDS))
+    for each in filters:
+        builder = builder.filter(each)
+    return builder.build()
+
+
+def _open(path: Path) -> Any:
+    """The index of a folder, made where the folder is empty."""
+    index = tantivy.Index(_schema(), path=str(path))
+    index.register_tokenizer(_ANALYZER, _analyzer())
+    index.config_reader("manual")
+    return index
+
+
+def _query(words: Sequence[str]) -> Any:
+    """Any of the words, in either field. Built by hand: no parser ever sees what a user wrote."""
+    fields = [
+        tantivy.Query.boolean_query(
+            [
+                (tantivy.Occur.Should, tantivy.Query.term_query(_schema(), field, word, "freq"))
+                for word in words
+            ]
+        )
+        for field in ("title", "text")
+    ]
+    return tantivy.Query.disjunction_max_query(fields, TIE_BREAKER)
+
+
+def _utf8(text: str) -> str:
+    """Without half surrogates, which are no text."""
+    return text.encode("utf-8", "ignore").decode()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """The engine's errors in our words."""
+    try:
+        yield
+    except IndexUnavailable:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        if "schema does not match" in str(error):
+            raise IndexMismatch(
+                f"{path} was written by another release",
+                field=str(path),
+                remedy="Stop the workers, delete that folder, and index the documents again.",
+            ) from error
+        raise IndexUnavailable(
+            f"the index in {path} cannot be used: {error}",
+            field=str(path),
+            remedy="Check space and permissions; if its files are damaged, stop the workers, "
+            "delete that folder, and index the documents again.",
+        ) from error

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clara.errors import IndexMismatch, IndexUnavailable
+from clara.retrieval.hybrid import rrf, search, union
+from clara.types import Candidate, Hit
+
+IDS = [UUID(int=n) for n in range(1, 40)]
+VECTOR = np.ones(2, dtype=np.float32)
+
+
+def hits(*numbers: int) -> list[Hit]:
+    """Best first, with falling scores."""
+    return [Hit(IDS[n], 1 / rank) for rank, n in enumerate(numbers, start=1)]
+
+
+some_hits = st.lists(st.integers(0, len(IDS) - 1), unique=True).map(lambda n: hits(*n))
+
+
+def order(candidates: list[Candidate]) -> list[int]:
+    return [IDS.index(candidate.passage_id) for candidate in candidates]
+
+
+def test_the_two_lists_are_interleaved_by_rank() -> None:
+    assert order(union(hits(0, 1, 2), hits(3, 4), limit=50)) == [0, 3, 1, 4, 2]
+
+
+def test_a_passage_of_both_lists_comes_once_at_its_better_rank() -> None:
+    assert order(union(hits(0, 1, 2), hits(2, 3), limit=50)) == [2, 0, 1, 3]
+
+
+def test_a_candidate_says_who_found_it_and_where() -> None:
+    both, only = union(hits(1, 0), hits(1), limit=50)
+    assert both == Candidate(IDS[1], lexical=1, lexical_rank=1, dense=1, dense_rank=1)
+    assert only == Candidate(IDS[0], lexical=0.5, lexical_rank=2)
+
+
+def test_reciprocal_rank_fusion_prefers_what_both_found() -> None:
+    assert order(union(hits(0, 2), hits(1, 2), limit=9)) == [0, 1, 2]
+    assert order(rrf(hits(0, 2), hits(1, 2), limit=9)) == [2, 0, 1]
+
+
+@pytest.mark.parametrize("merge", [union, rrf])
+@given(lexical=some_hits, dense=some_hits, limit=st.integers(0, 50))
+def test_every_passage_comes_at_most_once_and_none_is_lost(
+    merge: Callable[..., list[Candidate]], lexical: list[Hit], dense: list[Hit], limit: int
+) -> None:
+    merged = merge(lexical, dense, limit=limit)
+    ids = [candidate.passage_id for candidate in merged]
+    everything = {hit.passage_id for hit in [*lexical, *dense]}
+    assert len(ids) == len(set(ids)) == min(limit, len(everything))
+    assert set(ids) <= everything
+    assert merged == merge(lexical, dense, limit=limit)
+    for candidate in merged:
+        assert candidate.lexical_rank is not None or candidate.dense_rank is not None
+        for rank, score, source in (
+            (candidate.lexical_rank, candidate.lexical, lexical),
+            (candidate.dense_rank, candidate.dense, dense),
+        ):
+            if rank is not None:
+                assert source[rank - 1] == Hit(candidate.passage_id, score or 0)
+
+
+@given(lexical=some_hits, dense=some_hits)
+def test_a_shorter_limit_gives_the_start_of_the_longer_list(
+    lexical: list[Hit], dense: list[Hit]
+) -> None:
+    for merge in (union, rrf):
+        assert merge(lexical, dense, limit=5) == merge(lexical, dense, limit=50)[:5]
+
+
+@given(found=some_hits)
+def test_one_list_alone_keeps_its_order(found: list[Hit]) -> None:
+    ids = [hit.passage_id for hit in found]
+    for merge in (union, rrf):
+        for merged in (merge(found, [], limit=50), merge([], found, limit=50)):
+            assert [candidate.passage_id for candidate in merged] == ids
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def asked(
+    lexical: Callable[..., list[Hit]], dense: Callable[..., list[Hit]], pool: ThreadPoolExecutor
+) -> tuple[list[Candidate], list[str]]:
+    one: Any = SimpleNamespace(search=lexical)
+    two: Any = SimpleNamespace(search=dense)
+    return search(
+        one, two, uuid4(), "bees", VECTOR, lexical_limit=25, dense_limit=12, limit=50, pool=pool
+    )
+
+
+def finds(*numbers: int) -> Callable[..., list[Hit]]:
+    return lambda _collection, _question, *, limit: hits(*numbers)[:limit]
+
+
+def fails(error: Exception) -> Callable[..., list[Hit]]:
+    def raising(*_: object, **__: object) -> list[Hit]:
+        raise error
+
+    return raising
+
+
+def test_both_indexes_are_asked_at_once_each_with_its_limit(pool: ThreadPoolExecutor) -> None:
+    together = Barrier(2, timeout=5)
+
+    def found(_collection: UUID, _question: object, *, limit: int) -> list[Hit]:
+        together.wait()
+        return hits(*range(39))[:limit]
+
+    candidates, degraded = asked(found, found, pool)
+    assert degraded == []
+    assert sum(candidate.lexical is not None for candidate in candidates) == 25
+    assert sum(candidate.dense is not None for candidate in candidates) == 12
+
+
+def test_an_index_that_is_away_is_left_out_and_named(pool: ThreadPoolExecutor) -> None:
+    away = fails(IndexUnavailable("gone"))
+    candidates, degraded = asked(away, finds(3, 4), pool)
+    assert (order(candidates), degraded) == ([3, 4], ["lexical"])
+    candidates, degraded = asked(finds(3, 4), away, pool)
+    assert (order(candidates), degraded) == ([3, 4], ["dense"])
+
+
+def test_without_any_index_there_is_an_error_with_both_reasons(pool: ThreadPoolExecutor) -> None:
+    one = IndexUnavailable("cluster gone", remedy="Start it.")
+    with pytest.raises(IndexUnavailable, match=r"cluster gone; database gone\. Start it"):
+        asked(fails(one), fails(IndexUnavailable("database gone")), pool)
+
+
+def test_another_error_is_not_hidden(pool: ThreadPoolExecutor) -> None:
+    with pytest.raises(IndexMismatch, match="by hand"):
+        asked(fails(IndexMismatch("changed by hand")), finds(1), pool)
