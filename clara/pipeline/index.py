@@ -1,0 +1,207 @@
+"""Documents become searchable: split, embed, write to both indexes, then to the record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+from sqlalchemy import case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from clara.db.connect import OpenDb
+from clara.db.tables import Document, DocumentStatus, Passage
+from clara.errors import Cancelled, ClaraError
+from clara.pipeline.reading import Tokenizer, reading, shown_title, split_document
+from clara.retrieval.ports import DenseIndex, LexicalIndex
+from clara.types import PassageSpan, PassageText
+
+if TYPE_CHECKING:
+    from clara.serving.encoding import EncoderOnEngine
+
+log = logging.getLogger(__name__)
+
+BATCH_CHARS = 200_000
+"""Characters of text indexed at a time: some 300 passages, a second or two of embedding."""
+
+
+@dataclass(frozen=True)
+class Indexing:
+    """What indexing needs."""
+
+    open_db: OpenDb
+    lexical: LexicalIndex
+    dense: DenseIndex
+    encoder: EncoderOnEngine
+    tokenizer: Tokenizer
+    doc_max_length: int
+    """Tokens a passage may have, title line included: the checkpoint's."""
+
+
+_searchable = case(
+    (Document.status == DocumentStatus.PENDING, DocumentStatus.SEARCHABLE), else_=Document.status
+)
+"""A second copy of a run, later than the compressor, takes nothing back."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One document with its passages, before anything is written."""
+
+    document: Document
+    spans: Sequence[PassageSpan]
+    texts: Sequence[PassageText]
+
+
+def index_documents(
+    ids: Sequence[UUID],
+    indexing: Indexing,
+    *,
+    on_batch: Callable[[int], None],
+    stopped: Callable[[], bool],
+) -> int:
+    """Make pending documents searchable; safe to run twice. Returns passages written.
+
+    A document that cannot be indexed is marked `failed` with the reason; the others go on.
+
+    Args:
+        on_batch: told after each batch how many documents are dealt with.
+        stopped: asked between batches.
+    Raises:
+        IndexUnavailable: an index does not answer; what was not finished stays pending.
+        Cancelled: `stopped` said so.
+    """
+    written = done = 0
+    for batch in _batches(ids, indexing.open_db):
+        if stopped():
+            raise Cancelled("indexing was stopped")
+        prepared = [ready for document in batch if (ready := _prepare(document, indexing))]
+        written += _write(prepared, indexing)
+        done += len(batch)
+        on_batch(done)
+    return written
+
+
+def remove_passages(collection: UUID, passages: Sequence[UUID], indexing: Indexing) -> None:
+    """Take passages whose rows are gone out of both indexes; safe to run twice."""
+    indexing.lexical.delete(collection, passages)
+    indexing.dense.delete(collection, passages)
+
+
+def remove_collection(collection: UUID, indexing: Indexing) -> None:
+    """Take a collection whose rows are gone out of both indexes; safe to run twice."""
+    indexing.lexical.drop(collection)
+    indexing.dense.drop(collection)
+
+
+def passage_id(document: Document, span: PassageSpan) -> UUID:
+    """Follows from document, content and span, so that indexing twice writes the same rows."""
+    return uuid5(document.id, f"{document.content_hash}:{span.start}:{span.end}")
+
+
+def _batches(ids: Sequence[UUID], open_db: OpenDb) -> list[list[Document]]:
+    """Documents still pending, in batches of about BATCH_CHARS characters."""
+    with open_db() as db:
+        pending = db.scalars(
+            select(Document)
+            .where(Document.id.in_(ids), Document.status == DocumentStatus.PENDING)
+            .order_by(Document.id)
+        ).all()
+    batches: list[list[Document]] = []
+    room = 0
+    for document in pending:
+        if room <= 0:
+            batches.append([])
+            room = BATCH_CHARS
+        batches[-1].append(document)
+        room -= len(document.text) + 200  # a short document costs a passage too
+    return batches
+
+
+def _prepare(document: Document, indexing: Indexing) -> _Prepared | None:
+    limit = indexing.doc_max_length
+    title = shown_title(document.title, indexing.tokenizer, max_tokens=limit)
+    try:
+        spans = split_document(title, document.text, indexing.tokenizer, max_tokens=limit)
+    except ClaraError as error:
+        log.warning("document %s cannot be indexed: %s", document.id, error)
+        _mark_failed(document, error, indexing.open_db)
+        return None
+    texts = [
+        PassageText(
+            id=passage_id(document, span),
+            document_id=document.id,
+            title=title,
+            text=document.text[span.start : span.end],
+        )
+        for span in spans
+    ]
+    return _Prepared(document, spans, texts)
+
+
+def _write(prepared: Sequence[_Prepared], indexing: Indexing) -> int:
+    """Indexes first, record last: a passage is never in the record and missing from an index.
+
+    The other way round, an index may know passages the record does not (of a replaced document,
+    or after a crash); a search leaves those out.
+    """
+    texts = [text for ready in prepared for text in ready.texts]
+    if not texts:
+        return 0
+    collection = prepared[0].document.collection_id
+    vectors = indexing.encoder.encode([reading(text.title, text.text) for text in texts])
+    indexing.lexical.put(collection, texts)
+    indexing.dense.put(
+        collection, {text.id: vector for text, vector in zip(texts, vectors, strict=True)}
+    )
+    with indexing.open_db.begin() as db:
+        replaced = [old for ready in prepared for old in _write_rows(db, ready)]
+    if replaced:
+        remove_passages(collection, replaced, indexing)
+    return len(texts)
+
+
+def _write_rows(db: Session, ready: _Prepared) -> list[UUID]:
+    """Swap one document's passages at once. Returns the ids that are no longer there."""
+    document = ready.document
+    new = {text.id for text in ready.texts}
+    current = db.scalar(
+        update(Document)
+        .where(Document.id == document.id, Document.content_hash == document.content_hash)
+        .values(status=_searchable, searchable_at=func.clock_timestamp(), error=None)
+        .returning(Document.id)
+    )
+    if current is None:  # replaced or deleted meanwhile: another run has its passages
+        return list(new)
+    old = list(
+        db.scalars(
+            delete(Passage)
+            .where(Passage.document_id == document.id, Passage.id.not_in(new))
+            .returning(Passage.id)
+        )
+    )
+    rows = [
+        {
+            "id": text.id,
+            "collection_id": document.collection_id,
+            "document_id": document.id,
+            "start": span.start,
+            "end": span.end,
+            "tokens": span.tokens,
+        }
+        for text, span in zip(ready.texts, ready.spans, strict=True)
+    ]
+    db.execute(insert(Passage).on_conflict_do_nothing(index_elements=["id"]), rows)
+    return old
+
+
+def _mark_failed(document: Document, error: ClaraError, open_db: OpenDb) -> None:
+    with open_db.begin() as db:
+        db.execute(
+            update(Document)
+            .where(Document.id == document.id, Document.content_hash == document.content_hash)
+            .values(status=DocumentStatus.FAILED, error=error.as_dict())
+        )
