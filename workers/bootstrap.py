@@ -1,0 +1,244 @@
+"""Builds what a worker process needs, once, at its start. Model code is imported here only."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from clara.db.connect import OpenDb, connect, open_db
+from clara.db.tables import Checkpoint, Collection
+from clara.default_models import BASE, SENTENCE_ENCODER, DefaultModel, is_there
+from clara.errors import ModelMissing
+from clara.passages import FastTokenizer
+from clara.pipeline.answer import Answering, Limits
+from clara.pipeline.compress import Compressing, lacking
+from clara.pipeline.index import Indexing
+from clara.pipeline.reading import Tokenizer
+from clara.retrieval.ports import DenseIndex
+from clara.serving.encoding import EncoderOnEngine
+from clara.serving.engine import Engine
+from clara.settings import Settings, settings
+from workers.enqueue import queue_compress, transaction
+
+if TYPE_CHECKING:
+    from clara.model.checkpoint import Checkpoint as Weights
+    from clara.model.models import Models
+
+log = logging.getLogger(__name__)
+
+LATENT_CACHE_BYTES = 512 * 2**20
+"""Latents a model worker keeps in memory: 29,000 passages at 18 KiB (hidden 576, rate 16)."""
+
+_building = Lock()
+
+
+@lru_cache(maxsize=1)
+def database() -> OpenDb:
+    """Transactions on the record."""
+    return open_db(connect(settings().database_url))
+
+
+def indexing() -> Indexing:
+    """What the ingest queue needs."""
+    with _building:
+        return _indexing()
+
+
+def answering() -> Answering:
+    """What the query queue needs: loads the language model."""
+    with _building:
+        return _answering()
+
+
+def compressing() -> Compressing:
+    """What the compress queue needs: shares the model of `answering`."""
+    with _building:
+        ready = _answering()
+        return Compressing(
+            open_db=ready.open_db,
+            latents=ready.latents,
+            compressor=ready.models.compressor,
+            engine=ready.engine,
+            tokenizer=ready.tokenizer,
+            fingerprint=ready.models.fingerprint,
+            doc_max_length=ready.models.checkpoint.config.doc_max_length,
+        )
+
+
+def base_model(config: Settings) -> Path | str:
+    """Folder or Hub name of the base model.
+
+    Raises:
+        ModelMissing: none is named and the default one is not on this machine.
+    """
+    return config.base_model or _default(config, BASE)
+
+
+def queue_missing_latents(open_db: OpenDb, fingerprint: str) -> int:
+    """Queue a compress run for every collection that lacks latents of this fingerprint.
+
+    Done when a model worker starts: it may bring another checkpoint than the last one.
+    """
+    queued = 0
+    with open_db() as db:
+        collections = list(db.scalars(select(Collection.id)))
+    for collection in collections:
+        with transaction(open_db) as (db, send):
+            if db.scalar(lacking(collection, fingerprint).limit(1)):
+                queued += queue_compress(db, send, collection) is not None
+    return queued
+
+
+def register(open_db: OpenDb, models: Models) -> UUID:
+    """The row of the loaded checkpoint; one per set of weights. Returns its id."""
+    checkpoint = models.checkpoint
+    values = {
+        "name": checkpoint.name,
+        "fingerprint": models.fingerprint,
+        "weights_hash": models.weights_hash,
+        "base": str(checkpoint.config.base),
+        "trained": checkpoint.trained,
+        "config": checkpoint.config.numbers(),
+    }
+    written = insert(Checkpoint).values(**values)
+    # a no-op update, so that the row is returned whether it is new or not
+    written = written.on_conflict_do_update(
+        index_elements=["weights_hash"], set_={"name": written.excluded.name}
+    )
+    with open_db.begin() as db:
+        found: UUID | None = db.scalar(written.returning(Checkpoint.id))
+    assert found is not None  # noqa: S101 - an upsert returns its row
+    return found
+
+
+@lru_cache(maxsize=1)
+def _indexing() -> Indexing:
+    from clara.retrieval.lexical import lexical_index
+
+    config = settings()
+    return Indexing(
+        open_db=database(),
+        lexical=lexical_index(config),
+        dense=_dense(),
+        encoder=_encoder(),
+        tokenizer=_tokenizer(),
+        doc_max_length=_checkpoint().config.doc_max_length,
+    )
+
+
+@lru_cache(maxsize=1)
+def _answering() -> Answering:
+    from clara.model.models import load_models
+    from clara.retrieval.latents import CachedLatents, PostgresLatents
+    from clara.retrieval.lexical import lexical_index
+
+    config = settings()
+    db = database()
+    checkpoint = _checkpoint()
+
+    def load() -> Models:
+        cache = config.home / "hashes"
+        return load_models(checkpoint, base=base_model(config), device=config.device, cache=cache)
+
+    models = _engine().submit(load, urgent=True).result()
+    checkpoint_id = register(db, models)
+    queue_missing_latents(db, models.fingerprint)
+    return Answering(
+        open_db=db,
+        lexical=lexical_index(config),
+        dense=_dense(),
+        latents=CachedLatents(PostgresLatents(db), max_bytes=LATENT_CACHE_BYTES),
+        encoder=_encoder(),
+        tokenizer=_tokenizer(),
+        models=models,
+        engine=_engine(),
+        pool=ThreadPoolExecutor(max_workers=16, thread_name_prefix="search"),
+        checkpoint_id=checkpoint_id,
+        limits=Limits(
+            bm25_top_k=config.bm25_top_k,
+            dense_top_k=config.dense_top_k,
+            max_candidates=config.max_candidates,
+            min_score=config.min_score,
+            max_question_tokens=config.max_question_tokens,
+        ),
+    )
+
+
+@lru_cache(maxsize=1)
+def _checkpoint() -> Weights:
+    from clara.model import checkpoint
+
+    config = settings()
+
+    def load() -> Weights:
+        if config.checkpoint:
+            return checkpoint.load(config.checkpoint, base=config.base_model or None)
+        return checkpoint.untrained(
+            base_model(config),
+            compr_rate=config.compression_rate,
+            doc_max_length=config.doc_max_length,
+        )
+
+    return _engine().submit(load, urgent=True).result()
+
+
+@lru_cache(maxsize=1)
+def _engine() -> Engine:
+    """The one thread of this process that computes."""
+    config = settings()
+    engine = Engine()
+
+    def prepare() -> None:
+        import torch
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()  # a log is no terminal
+        if config.torch_threads:
+            torch.set_num_threads(config.torch_threads)
+
+    engine.submit(prepare, urgent=True).result()
+    return engine
+
+
+@lru_cache(maxsize=1)
+def _encoder() -> EncoderOnEngine:
+    from clara.retrieval.encoder import SentenceEncoder
+
+    config = settings()
+    given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
+    engine = _engine()
+    loaded = engine.submit(lambda: SentenceEncoder(given), urgent=True).result()
+    return EncoderOnEngine(loaded, engine)
+
+
+@lru_cache(maxsize=1)
+def _dense() -> DenseIndex:
+    from clara.retrieval.faiss import FaissIndex
+
+    encoder = _encoder().encoder
+    return FaissIndex(database(), encoder=encoder.name, dimension=encoder.dimension)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Tokenizer:
+    from clara.model.backbone import local_folder
+
+    return FastTokenizer.from_folder(local_folder(base_model(settings())))
+
+
+def _default(config: Settings, model: DefaultModel) -> Path:
+    if not is_there(model, config.models):
+        raise ModelMissing(
+            f"{model.folder} is not in {config.models}",
+            field="CLARA_HOME",
+            remedy="Run `clara models fetch`, or name a model of your own.",
+        )
+    return config.models / model.folder

@@ -1,0 +1,96 @@
+"""Commit first, then send. The committed row is the record; the message only points at it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from kombu.exceptions import OperationalError
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from clara.db.connect import OpenDb
+from clara.db.tables import ACTIVE, Run, RunKind, RunStatus
+from workers.app import app
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[RunKind, UUID], None]
+"""Asks for the message of a run; it leaves after the commit, or never."""
+
+TASKS = {
+    RunKind.INGEST: "ingest_documents",
+    RunKind.COMPRESS: "compress_collection",
+    RunKind.QUERY: "answer_question",
+    RunKind.PURGE: "purge_passages",
+}
+
+
+@contextmanager
+def transaction(open_db: OpenDb) -> Iterator[tuple[Session, Send]]:
+    """One commit. Runs sent inside leave after it; after a rollback nothing leaves."""
+    outbox: list[tuple[RunKind, UUID]] = []
+    with open_db.begin() as db:
+        yield db, lambda kind, run_id: outbox.append((kind, run_id))
+    for kind, run_id in outbox:
+        send(kind, run_id)
+
+
+def send(kind: RunKind, run_id: UUID) -> bool:
+    """Put the message of a committed run on its queue. Returns whether the broker took it.
+
+    A broker that does not answer is no error for the caller: the reconciler sends every queued
+    run again until it is taken.
+    """
+    try:
+        app.send_task(TASKS[kind], args=[str(run_id)], retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("run %s stays queued, the broker did not take its message: %s", run_id, error)
+        return False
+    return True
+
+
+def queue_run(
+    db: Session,
+    send: Send,
+    kind: RunKind,
+    *,
+    collection_id: UUID | None,
+    inputs: dict[str, Any],
+    total: int = 0,
+) -> Run:
+    """Write a queued run and ask for its message."""
+    run = Run(kind=kind, collection_id=collection_id, inputs=inputs, total=total)
+    db.add(run)
+    db.flush()
+    send(kind, run.id)
+    return run
+
+
+def queue_compress(db: Session, send: Send, collection_id: UUID) -> UUID | None:
+    """Make sure a compress run will see the passages written in this transaction.
+
+    An active run is locked: it cannot finish before this transaction is visible to it, and then
+    finds what it lacks (see `workers.runs.finish_unless`). Returns the id of a new run, if any.
+    """
+    active = select(Run.id).where(
+        Run.collection_id == collection_id,
+        Run.kind == RunKind.COMPRESS,
+        Run.status.in_(ACTIVE),
+    )
+    new = (
+        insert(Run)
+        .values(kind=RunKind.COMPRESS, status=RunStatus.QUEUED, collection_id=collection_id)
+        .on_conflict_do_nothing()
+        .returning(Run.id)
+    )
+    while True:  # ends: each round waits for another transaction that made or ended a run
+        if run_id := db.scalar(new):
+            send(RunKind.COMPRESS, run_id)
+            return run_id
+        if db.scalar(active.with_for_update()):
+            return None

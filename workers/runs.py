@@ -1,0 +1,247 @@
+"""A run's life: queued -> running -> succeeded | failed | cancelled.
+
+Every change is one compare-and-set in SQL that names the state it expects, so a second copy of a
+message, or a worker that lost its lease, changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event, Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Text, cast, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from clara.db.connect import OpenDb
+from clara.db.tables import ACTIVE, Document, DocumentStatus, Run, RunKind, RunStatus
+from clara.errors import Cancelled, ClaraError
+
+log = logging.getLogger(__name__)
+
+BACKOFF_S = (5.0, 30.0, 120.0)
+"""Seconds until a failed attempt is tried again, by number of attempts so far."""
+
+
+@dataclass
+class Held:
+    """A run this worker holds the lease of."""
+
+    run: Run
+    """As it was when taken; read only."""
+    token: UUID
+    lost: Event = field(default_factory=Event)
+    """Set when the lease or the run itself is gone: stop, and write nothing."""
+
+    def stopped(self) -> bool:
+        """Whether the work should stop: polled between batches and tokens."""
+        return self.lost.is_set()
+
+
+def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
+    """Take a queued run, or None: another worker has it, it is done, or it is not there."""
+    token = uuid4()
+    statement = (
+        update(Run)
+        .where(Run.id == run_id, Run.status == RunStatus.QUEUED)
+        .values(
+            status=RunStatus.RUNNING,
+            lease=token,
+            lease_until=_from_now(lease_s),
+            attempts=Run.attempts + 1,
+            started_at=func.coalesce(Run.started_at, func.clock_timestamp()),
+        )
+        .returning(Run)
+    )
+    with open_db.begin() as db:
+        run = db.scalar(statement)
+    return Held(run, token) if run else None
+
+
+@contextmanager
+def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
+    """Keep the lease alive while the body runs; sets `held.lost` once it cannot be kept."""
+    done = Event()
+
+    def renew() -> None:
+        while not done.wait(lease_s / 3):
+            if not _renew(open_db, held, lease_s):
+                held.lost.set()
+                return
+
+    thread = Thread(target=renew, name=f"lease-{held.run.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def progress(open_db: OpenDb, held: Held, done: int, total: int) -> None:
+    """Write how far it is.
+
+    Raises:
+        Cancelled: the lease is lost or the run was cancelled.
+    """
+    with open_db.begin() as db:
+        _write(db, held, {"done": done, "total": total})
+
+
+def succeed(
+    db: Session, held: Held, result: dict[str, Any], timings: dict[str, Any], *, done: int = 0
+) -> None:
+    """End it well, in the transaction that holds its effects: both are kept or neither.
+
+    Args:
+        done: the final progress, where `progress` was not told already.
+    Raises:
+        Cancelled: the lease is lost; the transaction must not be committed.
+    """
+    values: dict[str, Any] = {
+        "status": RunStatus.SUCCEEDED,
+        "result": result,
+        "timings": timings,
+        "error": None,
+        "lease": None,
+        "lease_until": None,
+        "finished_at": func.clock_timestamp(),
+    }
+    if done:
+        values |= {"done": done, "total": done}
+    _write(db, held, values)
+
+
+def timings(run: Run, **phases: float) -> dict[str, float]:
+    """Milliseconds by phase, the wait in the queue first."""
+    waited = (run.started_at - run.queued_at).total_seconds() if run.started_at else 0.0
+    return {"queue": round(max(waited, 0.0) * 1000, 1), **phases}
+
+
+def pause(open_db: OpenDb, held: Held, done: int, total: int) -> None:
+    """Give it back unfinished, on purpose: it goes on later, and this was no failed attempt."""
+    values: dict[str, Any] = {
+        "status": RunStatus.QUEUED,
+        "lease": None,
+        "lease_until": None,
+        "done": done,
+        "total": total,
+        "attempts": 0,
+        "queued_at": func.clock_timestamp(),
+        "sent_at": func.clock_timestamp(),
+    }
+    with open_db.begin() as db:
+        _write(db, held, values)
+
+
+def finish_unless(db: Session, held: Held, left: Any, result: dict[str, Any]) -> bool:
+    """End a compress run, unless `left` (a select) finds passages it has not seen.
+
+    Locks the run first. An ingest that writes passages locks it too (`queue_compress`), so either
+    its passages are visible here, or it finds the run ended and queues another.
+    """
+    db.execute(select(Run.id).where(Run.id == held.run.id).with_for_update())
+    if db.scalar(select(left.exists())):
+        return False
+    succeed(db, held, result, timings(held.run))
+    return True
+
+
+def fail(open_db: OpenDb, held: Held, error: Exception, *, attempts: int) -> bool:
+    """Record a failed attempt; queue it again where that may help. Returns whether it ended."""
+    known = error.as_dict() if isinstance(error, ClaraError) else _unknown(error)
+    known["traceback"] = "".join(traceback.format_exception(error))[-8000:]
+    final = not known["retryable"] or held.run.attempts >= attempts
+    with open_db.begin() as db:
+        try:
+            if final:
+                give_up(db, held, known)
+            else:
+                wait = BACKOFF_S[min(held.run.attempts, len(BACKOFF_S)) - 1]
+                _write(db, held, _queued_again(known, wait))
+        except Cancelled:
+            log.warning("run %s was taken over or cancelled meanwhile", held.run.id)
+    return final
+
+
+def give_up(db: Session, held: Held, error: dict[str, Any]) -> None:
+    """Fail a run for good, and say so on the documents that wait for it."""
+    values = {
+        "status": RunStatus.FAILED,
+        "error": error,
+        "lease": None,
+        "lease_until": None,
+        "finished_at": func.clock_timestamp(),
+    }
+    _write(db, held, values)
+    fail_documents(db, held.run, error)
+
+
+def fail_documents(db: Session, run: Run, error: dict[str, Any]) -> None:
+    """Documents whose ingest failed for good are failed too; writing them again retries."""
+    if run.kind is not RunKind.INGEST:
+        return
+    waits_for_another = exists().where(
+        Run.kind == RunKind.INGEST,
+        Run.status.in_(ACTIVE),
+        Run.id != run.id,
+        Run.inputs["documents"].has_key(cast(Document.id, Text)),
+    )
+    shown = {key: value for key, value in error.items() if key != "traceback"}
+    db.execute(
+        update(Document)
+        .where(
+            Document.id.in_([UUID(value) for value in run.inputs["documents"]]),
+            Document.status == DocumentStatus.PENDING,
+            ~waits_for_another,
+        )
+        .values(status=DocumentStatus.FAILED, error=shown)
+    )
+
+
+def _renew(open_db: OpenDb, held: Held, lease_s: float) -> bool:
+    try:
+        with open_db.begin() as db:
+            _write(db, held, {"lease_until": _from_now(lease_s)})
+    except Cancelled:
+        return False
+    except Exception:  # the database may be back at the next beat, before the lease ends
+        log.exception("could not renew the lease of run %s", held.run.id)
+    return True
+
+
+def _write(db: Session, held: Held, values: dict[str, Any]) -> None:
+    mine = (
+        update(Run)
+        .where(Run.id == held.run.id, Run.lease == held.token, Run.status == RunStatus.RUNNING)
+        .values(values)
+        .returning(Run.id)
+    )
+    if db.scalar(mine) is None:
+        raise Cancelled(f"run {held.run.id} was cancelled or taken over by another worker")
+
+
+def _queued_again(error: dict[str, Any], wait_s: float) -> dict[str, Any]:
+    return {
+        "status": RunStatus.QUEUED,
+        "error": error,
+        "lease": None,
+        "lease_until": None,
+        "queued_at": _from_now(wait_s),
+        "sent_at": func.clock_timestamp(),
+    }
+
+
+def _unknown(error: Exception) -> dict[str, Any]:
+    """An error nobody foresaw may be a passing one, such as a lost connection: tried again."""
+    return {"code": "unexpected", "message": f"{type(error).__name__}: {error}", "retryable": True}
+
+
+def _from_now(seconds: float) -> Any:
+    return func.clock_timestamp() + timedelta(seconds=seconds)
