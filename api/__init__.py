@@ -1,0 +1,1 @@
+"""Turns HTTP into rows and messages; never imports a model library."""

@@ -1,0 +1,103 @@
+"""Assembly: settings in, an ASGI app out.
+
+`uvicorn api.app:app` reads the settings of the environment at its first request for `app`;
+`create_app(settings)` takes others. Importing this module connects to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from api import errors
+from api.body_limit import BodyLimit
+from api.routes import checkpoints, collections, documents, files, health, questions, runs
+from clara.db.connect import connect, open_db
+from clara.settings import Settings, settings
+from workers.app import app as celery_app
+from workers.app import configure
+
+SEND_S = 1.0
+"""Seconds the broker may take to answer one try to send; there are two."""
+_DESCRIPTION = """Documents in, cited answers out. Writing and asking answer at once with a run;
+its row says how far the work is. Every error is an RFC 9457 problem that names the input at fault,
+the limit, and what to do."""
+
+
+class Api(FastAPI):
+    """FastAPI, but its description names a problem as `application/problem+json` only."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for path in document["paths"].values():
+                for operation in path.values():
+                    for response in operation["responses"].values():
+                        if errors.MEDIA_TYPE in response["content"]:
+                            response["content"].pop("application/json", None)
+        return super().openapi()
+
+
+def create_app(config: Settings | None = None) -> FastAPI:
+    """The API on the servers of `config`, or of the environment's settings."""
+    config = config or settings()
+    _send_to(config)
+    engine = connect(config.database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.dispose()
+
+    app = Api(
+        title="CLaRa Workers",
+        version=version("clara-workers"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.settings = config
+    app.state.open_db = open_db(engine)
+    app.state.broker_url = celery_app.conf.broker_url
+    app.state.extraction = CapacityLimiter(files.FILES_AT_ONCE)
+    app.state.checking = CapacityLimiter(8)
+    app.add_middleware(BodyLimit, limit=config.max_body_bytes)
+    errors.install(app)
+    for part in (collections, documents, files, questions, runs, checkpoints, health):
+        app.include_router(part.router)
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app
+
+
+def _send_to(config: Settings) -> None:
+    """Send messages to the broker of `config`; one that is away must not hold up a request.
+
+    Without these limits a refused connection takes 6 seconds, and a silent one has no end. The
+    reconciler sends again what did not leave.
+    """
+    configure(celery_app, config)
+    celery_app.conf.broker_transport_options = celery_app.conf.broker_transport_options | {
+        "socket_timeout": SEND_S,
+        "socket_connect_timeout": SEND_S,
+        "max_retries": 1,
+        "interval_start": 0,
+    }
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`app`, made when it is first asked for."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = app = create_app()
+    return app

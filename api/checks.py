@@ -1,0 +1,141 @@
+"""Checks of what pydantic cannot say: characters, limits that are settings, metadata values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from api.errors import raise_all
+from api.schemas import NewDocument, NewDocuments, NewQuestion
+from api.validation import MAX_FAULTS, pointer
+from clara.errors import ClaraError, InvalidInput, QuestionTooLong, TooManyDocuments
+from clara.settings import Settings
+from clara.texts import check_characters, check_length, check_text, printable
+from clara.types import SourceDocument
+
+KEY_CHARS = 64
+VALUE_CHARS = 1000
+BYTES_PER_TOKEN = 8
+"""A token stands for at least one byte, and for some four on average. A question of more bytes than
+this per token allowed is refused here; the worker counts the tokens of the others."""
+
+
+def documents(body: NewDocuments, config: Settings) -> list[SourceDocument]:
+    """The documents of a request.
+
+    Raises:
+        TooManyDocuments: over the setting.
+        ClaraError: the fault of a document, or several faults.
+    """
+    check_count(len(body.documents), "documents", config)
+    checked: list[SourceDocument] = []
+    faults: list[ClaraError] = []
+    for index, document in enumerate(body.documents):
+        try:
+            checked.append(_document(document, f"/documents/{index}", config.max_document_chars))
+        except InvalidInput as fault:
+            faults.append(fault)
+    raise_all(faults[:MAX_FAULTS])
+    return checked
+
+
+def check_count(count: int, what: str, config: Settings) -> None:
+    """Raise TooManyDocuments over the setting."""
+    if count > config.max_documents_per_request:
+        raise TooManyDocuments(
+            f"{count:,} {what} in one request; the limit is {config.max_documents_per_request:,}",
+            field=f"/{what}",
+            limit=config.max_documents_per_request,
+            remedy="Send them in several requests.",
+        )
+
+
+def question(body: NewQuestion, config: Settings) -> str:
+    """The text of a question.
+
+    Raises:
+        QuestionTooLong: over the limit in characters, or so many bytes that it must be.
+        EmptyText, InvalidText: as `check_text`.
+    """
+    field, limit = "/question", config.max_question_chars
+    if len(body.question) > limit:
+        raise _too_long(f"{len(body.question):,} characters; the limit is {limit:,}", limit)
+    text = check_text(body.question, field=field, max_chars=limit)
+    size, limit = len(text.encode()), BYTES_PER_TOKEN * config.max_question_tokens
+    if size > limit:
+        raise _too_long(f"{size:,} bytes in UTF-8; the limit is {limit:,}", limit)
+    return text
+
+
+def _too_long(size: str, limit: int) -> QuestionTooLong:
+    return QuestionTooLong(
+        f"/question has {size}",
+        field="/question",
+        limit=limit,
+        remedy="Ask a shorter question; long texts belong into documents.",
+    )
+
+
+def name(text: str | None, field: str, max_chars: int) -> str | None:
+    """A title, an id, a source: any characters that can be stored."""
+    if text is not None:
+        check_length(text, field=field, max_chars=max_chars)
+        check_characters(text, field=field)
+    return text
+
+
+def _document(document: NewDocument, at: str, max_chars: int) -> SourceDocument:
+    for part in ("title", "source"):
+        check_characters(getattr(document, part) or "", field=f"{at}/{part}")
+    if document.external_id is not None:
+        check_text(document.external_id, field=f"{at}/external_id", max_chars=1000)
+    _check_metadata(document.metadata.items(), f"{at}/metadata")
+    return SourceDocument(
+        text=check_text(document.text, field=f"{at}/text", max_chars=max_chars),
+        title=document.title,
+        external_id=document.external_id,
+        source=document.source,
+        metadata=document.metadata,
+    )
+
+
+def _check_metadata(entries: Iterable[tuple[str, object]], at: str) -> None:
+    for key, value in entries:
+        field = at + pointer([key])
+        if not 0 < len(key) <= KEY_CHARS:
+            raise InvalidInput(
+                f"{field}: a key has 1 to {KEY_CHARS} characters, this one {len(key):,}",
+                field=field,
+                limit=KEY_CHARS,
+                remedy="Rename it.",
+            )
+        check_characters(key, field=field)
+        _check_value(value, field)
+
+
+def _check_value(value: object, field: str) -> None:
+    match value:
+        case str():
+            check_length(value, field=field, max_chars=VALUE_CHARS)
+            check_characters(value, field=field)
+        case bool():
+            pass
+        case int() if not -(2**63) <= value < 2**63:
+            _refuse_value(field, "is an integer of more than 64 bits", limit=2**63 - 1)
+        case float() if not math.isfinite(value):
+            _refuse_value(
+                field, "is too large for a number of 64 bits", limit=1.7976931348623157e308
+            )
+        case int() | float():
+            pass
+        case _:
+            _refuse_value(field, "is neither a string nor a number, true or false")
+
+
+def _refuse_value(field: str, what: str, limit: float | None = None) -> None:
+    raise InvalidInput(
+        f"{printable(field)} {what}",
+        field=field,
+        limit=limit,
+        remedy="Metadata is flat: strings, finite numbers, true and false.",
+    )
