@@ -1,0 +1,248 @@
+"""The `clara` command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from clara.errors import ClaraError
+from clara.settings import settings
+from clara.types import Mode
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="CLaRa Workers: latent-compression RAG on a queue.",
+)
+serve_app = typer.Typer(no_args_is_help=True, help="One long-running process, in the foreground.")
+models_app = typer.Typer(no_args_is_help=True, help="The default models.")
+app.add_typer(serve_app, name="serve")
+app.add_typer(models_app, name="models")
+
+console = Console()
+errors = Console(stderr=True)
+
+Address = Annotated[
+    str, typer.Option("--api", help="Address of the API.", envvar="CLARA_API", show_default=False)
+]
+CollectionName = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
+
+
+@app.command()
+def up() -> None:
+    """Start everything on this machine and stay; Ctrl-C stops all of it."""
+    from clara import default_models
+    from clara.client import Client
+    from clara.commands.demo import wait_until_ready
+    from clara.commands.supervisor import system
+
+    config = settings()
+    default_models.fetch_all(config.models, say=console.print)
+    stop = _stop_event()
+    with system(config) as running, Client(running.api) as client:
+        wait_until_ready(running, client, sleep=lambda s: _wait(stop, s))
+        console.print(f"API docs  {running.api}/docs")
+        console.print(f"Flower    {running.flower}")
+        console.print(f"logs      {config.home / 'log'}")
+        console.print("Ctrl-C stops everything.")
+        while not stop.wait(1):
+            for name in running.tend():
+                errors.print(f"{name} ended and was started again; see its log", style="yellow")
+        console.print("stopping")
+
+
+@app.command()
+def down() -> None:
+    """End what a crashed `clara up` left behind."""
+    from clara.commands import supervisor
+
+    ended = supervisor.down(settings())
+    console.print(f"ended: {', '.join(ended)}" if ended else "nothing was running")
+
+
+@app.command()
+def demo(
+    samples: Annotated[Path, typer.Option(help="Folder of the sample shop.")] = Path("samples"),
+) -> None:
+    """Run the whole path once: ingest the sample shop, ask, write var/demo/report.json."""
+    from clara.commands.demo import demo as run
+
+    _stop_event(raises=True)
+    run(settings(), samples, console)
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    collection: CollectionName,
+    api: Address = "",
+    wait: Annotated[
+        str, typer.Option(help="Until documents are `searchable`, `indexed`, or `none`.")
+    ] = "searchable",
+) -> None:
+    """Put documents in: .txt .md .html .pdf .docx, .jsonl and .jsonl.gz, whole folders.
+
+    Safe to interrupt and to run again: what is in already is skipped.
+    """
+    from clara.client import Client
+    from clara.commands.ingest import ingest as run
+
+    if wait not in ("searchable", "indexed", "none"):
+        raise typer.BadParameter("one of searchable, indexed, none", param_hint="--wait")
+    with Client(_address(api)) as client:
+        sent = run(client, paths, collection, settings(), console, wait_for=wait)
+    console.print(f"{sent.created} new, {sent.updated} replaced, {sent.unchanged} unchanged")
+    for refused in sent.refused:
+        errors.print(f"refused: {refused}", style="red", markup=False)
+    if sent.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def ask(
+    question: str,
+    collection: CollectionName,
+    api: Address = "",
+    mode: Annotated[Mode, typer.Option(help="How passages are read.")] = Mode.AUTO,
+    top_k: Annotated[int | None, typer.Option(help="Passages read.")] = None,
+) -> None:
+    """Ask one question and show the answer with its citations."""
+    from clara.client import Client
+    from clara.commands import show
+
+    options = {"mode": mode.value} | ({"top_k": top_k} if top_k else {})
+    with Client(_address(api)) as client:
+        show.answer(client.ask(collection, question, **options), console)
+
+
+@app.command()
+def runs(
+    api: Address = "",
+    kind: Annotated[str | None, typer.Option(help="ingest, compress, query, purge.")] = None,
+    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, ...")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+) -> None:
+    """List runs, newest first."""
+    from clara.client import Client
+    from clara.commands import show
+
+    with Client(_address(api)) as client:
+        found = client.runs(kind=kind, status=status, collection=collection, limit=limit)
+    show.runs(found, console)
+
+
+@app.command()
+def doctor() -> None:
+    """Check every server, model files, disk and memory; say what to do."""
+    from clara.commands.doctor import examine
+
+    bad = 0
+    for finding in examine(settings()):
+        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
+        console.print(f"{mark} {finding.name:<17}", end=" ")
+        console.print(finding.detail, markup=False, highlight=False)
+        if finding.remedy:
+            console.print(f"     -> {finding.remedy}", markup=False, style="yellow")
+        bad += not finding.ok
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the tables of CLARA_DATABASE_URL up to date."""
+    from clara.db.migrate import migrate as run
+
+    run(settings().database_url)
+    console.print("tables are up to date")
+
+
+@models_app.command("fetch")
+def models_fetch() -> None:
+    """Fetch the default models into CLARA_HOME/models unless they are there."""
+    from clara import default_models
+
+    config = settings()
+    default_models.fetch_all(config.models, say=console.print)
+    console.print(f"models are in {config.models}")
+
+
+def _serve(name: str) -> None:
+    from clara.commands import serve
+
+    serve.run(name, settings())
+
+
+@serve_app.command("api")
+def serve_api() -> None:
+    """The HTTP API."""
+    _serve("api")
+
+
+@serve_app.command("model-worker")
+def serve_model_worker() -> None:
+    """Questions and compression; holds the language model."""
+    _serve("model-worker")
+
+
+@serve_app.command("cpu-worker")
+def serve_cpu_worker() -> None:
+    """Splitting, embedding and indexing."""
+    _serve("cpu-worker")
+
+
+@serve_app.command("beat")
+def serve_beat() -> None:
+    """The clock of the reconciler."""
+    _serve("beat")
+
+
+@serve_app.command("flower")
+def serve_flower() -> None:
+    """The queue monitor."""
+    _serve("flower")
+
+
+def _address(given: str) -> str:
+    config = settings()
+    return given or f"http://{config.api_host}:{config.api_port}"
+
+
+def _stop_event(*, raises: bool = False) -> threading.Event:
+    """Set by Ctrl-C and by a plain kill; with `raises`, either ends the program by exception."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        if raises:
+            raise KeyboardInterrupt(number)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def _wait(stop: threading.Event, seconds: float) -> None:
+    if stop.wait(seconds):
+        raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line and exit status 1."""
+    try:
+        app()
+    except ClaraError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+        if error.field:
+            errors.print(f"  at {error.field}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted", style="yellow")
+        sys.exit(130)

@@ -1,0 +1,153 @@
+"""A client of the HTTP API, for the command line and the demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+
+from clara.errors import ClaraError
+from clara.types import SourceDocument
+
+Json = dict[str, Any]
+
+WAIT_S = 20
+"""Seconds of one long poll."""
+
+
+class ApiProblem(ClaraError):
+    """The API refused a request; carries its RFC 9457 problem."""
+
+    def __init__(self, problem: Json) -> None:
+        super().__init__(
+            problem.get("detail") or problem.get("title") or "the request failed",
+            field=problem.get("field"),
+            limit=problem.get("limit"),
+            remedy=problem.get("remedy"),
+        )
+        self.status = int(problem.get("status", 0))
+        self.problem = problem
+
+
+class ApiUnreachable(ClaraError):
+    """Nothing answers at the API's address."""
+
+    retryable = True
+
+
+class Client:
+    """Calls the API of one address; use it as a context manager."""
+
+    def __init__(self, address: str, *, timeout_s: float = 60.0) -> None:
+        self.address = address
+        self._http = httpx.Client(base_url=address, timeout=timeout_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def ready(self) -> bool:
+        """Whether the API and what it stands on answer."""
+        try:
+            return self._http.get("/readyz", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def create_collection(self, name: str, *, exist_ok: bool = False) -> None:
+        """Make an empty collection; with `exist_ok`, one that is there is kept."""
+        try:
+            self._call("POST", "/v1/collections", json={"name": name})
+        except ApiProblem as problem:
+            if not (exist_ok and problem.status == httpx.codes.CONFLICT):
+                raise
+
+    def delete_collection(self, name: str) -> None:
+        """Remove a collection and all that is in it; one that is not there is no error."""
+        try:
+            self._call("DELETE", f"/v1/collections/{name}")
+        except ApiProblem as problem:
+            if problem.status != httpx.codes.NOT_FOUND:
+                raise
+
+    def collection(self, name: str) -> Json:
+        """Counts of documents, passages and latents."""
+        return self._call("GET", f"/v1/collections/{name}")
+
+    def write_documents(self, collection: str, documents: Sequence[SourceDocument]) -> Json:
+        """Send documents; returns the run and what became of each."""
+        body = [
+            {
+                "text": document.text,
+                "title": document.title,
+                "external_id": document.external_id,
+                "source": document.source,
+                "metadata": document.metadata,
+            }
+            for document in documents
+        ]
+        return self._call(
+            "POST", f"/v1/collections/{collection}/documents", json={"documents": body}
+        )
+
+    def ask(self, collection: str, question: str, **options: Any) -> Json:
+        """Ask and wait for the end of the run; returns the question with its answer.
+
+        Raises:
+            ApiProblem: the question was refused, or its run failed.
+        """
+        asked = self._call(
+            "POST",
+            "/v1/questions",
+            json={"collection": collection, "question": question, **options},
+        )
+        while True:
+            path = f"/v1/questions/{asked['id']}"
+            state = self._call("GET", path, params={"wait": WAIT_S})
+            if state["status"] == "succeeded":
+                return state
+            if state["status"] in ("failed", "cancelled"):
+                error = state.get("error") or {"message": f"the run was {state['status']}"}
+                raise ApiProblem(error | {"detail": error.get("message")})
+
+    def runs(self, **filters: Any) -> list[Json]:
+        """Newest runs first."""
+        wanted = {key: value for key, value in filters.items() if value is not None}
+        found: list[Json] = self._call("GET", "/v1/runs", params=wanted)["runs"]
+        return found
+
+    def run(self, run_id: str) -> Json:
+        """One run."""
+        return self._call("GET", f"/v1/runs/{run_id}")
+
+    def watch(self, collection: str, *, every_s: float = 0.5) -> Iterator[Json]:
+        """The collection's counts, again and again."""
+        while True:
+            yield self.collection(collection)
+            time.sleep(every_s)
+
+    def _call(self, method: str, path: str, **request: Any) -> Json:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise ApiUnreachable(
+                f"no answer from {self.address}: {error or type(error).__name__}",
+                field="CLARA_API_PORT",
+                remedy="Start the system with `clara up` (or `make up`), or give the address of a "
+                "running one with --api.",
+            ) from error
+        if response.is_error:
+            raise ApiProblem(_problem(response))
+        result: Json = response.json()
+        return result
+
+
+def _problem(response: httpx.Response) -> Json:
+    try:
+        problem: Json = response.json()
+    except ValueError:
+        problem = {"detail": response.text[:500] or response.reason_phrase}
+    return {"status": response.status_code} | problem

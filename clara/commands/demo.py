@@ -1,0 +1,135 @@
+"""`clara demo`: the whole path once, on the sample shop, through the HTTP API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.rule import Rule
+
+from clara import default_models
+from clara.client import Client, Json
+from clara.commands import show
+from clara.commands.ingest import ingest
+from clara.commands.supervisor import Running, system
+from clara.errors import ServerFailed
+from clara.settings import Settings
+
+COLLECTION = "demo"
+QUESTIONS = 8
+MODES = {"text": 48, "latent": 16}
+"""Tokens an answer may have, by mode: of untrained latents, a few show enough."""
+
+READY_S = 120.0
+"""Seconds the API may take to answer for the first time."""
+
+
+def demo(config: Settings, samples: Path, console: Console) -> None:
+    """Start everything, ingest the catalogue, ask, write the report, stop everything.
+
+    Raises:
+        ClaraError: any step failed; everything that was started is stopped all the same.
+    """
+    began = time.perf_counter()
+    default_models.fetch_all(config.models, say=console.print)
+    console.print("starting Postgres, Valkey, API, model worker, CPU worker, beat and Flower")
+    with system(config) as running, Client(running.api) as client:
+        wait_until_ready(running, client)
+        console.print(f"API docs  {running.api}/docs\nFlower    {running.flower}")
+        up = time.perf_counter()
+        _fill(client, samples / "catalogue.jsonl", config, console)
+        filled = time.perf_counter()
+        questions = _questions(samples / "questions.jsonl")
+        answered = _ask(client, questions, console)
+        report = {
+            "collection": COLLECTION,
+            "checkpoints": _checkpoints(answered),
+            "seconds": {
+                "start": round(up - began, 1),
+                "ingest": round(filled - up, 1),
+                "questions": round(time.perf_counter() - filled, 1),
+            },
+            "questions": answered,
+        }
+        running.check()
+    path = config.home / "demo" / "report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(
+        f"\n{len(answered)} answers in {path}; everything is stopped again. "
+        f"`make up` starts the same and stays: API docs {running.api}/docs, "
+        f"Flower {running.flower}."
+    )
+
+
+def wait_until_ready(
+    running: Running, client: Client, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Return once the API and what it stands on answer.
+
+    Raises:
+        ServerFailed: a process ended, or the time is over.
+    """
+    ends = time.monotonic() + READY_S
+    while not client.ready():
+        running.check()
+        if time.monotonic() > ends:
+            raise ServerFailed(
+                f"the API did not answer within {READY_S:.0f} s", remedy="Look at its log."
+            )
+        sleep(0.2)
+
+
+def _fill(client: Client, catalogue: Path, config: Settings, console: Console) -> None:
+    """Every document in, searchable and compressed; a second demo finds them in already."""
+    console.print(Rule("ingesting the sample catalogue", align="left"))
+    sent = ingest(client, [catalogue], COLLECTION, config, console, wait_for="indexed")
+    console.print(f"{sent.created} new, {sent.updated} replaced, {sent.unchanged} unchanged")
+    if sent.refused:
+        raise sent.refused[0]
+    failed = client.collection(COLLECTION)["documents"]["failed"]
+    if failed:
+        reason = client.runs(collection=COLLECTION, status="failed", limit=1)[0]["error"]["message"]
+        raise ServerFailed(
+            f"{failed} documents could not be indexed: {reason}",
+            remedy=f"Look at the logs in {config.home / 'log'}.",
+        )
+
+
+def _questions(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()[:QUESTIONS]
+    return [json.loads(line)["question"] for line in lines]
+
+
+def _ask(client: Client, questions: list[str], console: Console) -> list[Json]:
+    """Every question as text and as latents, one after the other; one entry per answer."""
+    console.print(Rule("asking", align="left"))
+    answered: list[Json] = []
+    for question in questions:
+        for mode, tokens in MODES.items():
+            state = client.ask(COLLECTION, question, mode=mode, max_answer_tokens=tokens)
+            show.answer(state, console)
+            answered.append(_entry(state))
+    return answered
+
+
+def _entry(state: Json) -> Json:
+    answer = state["answer"]
+    return {
+        "question": state["question"],
+        "answer": answer["text"],
+        "mode": answer["mode"],
+        "citations": answer["citations"],
+        "timings": answer["timings"],
+        "reranked_by": answer["reranked_by"],
+        "notices": answer["notices"],
+        "checkpoint": answer["checkpoint"],
+    }
+
+
+def _checkpoints(answered: list[Json]) -> list[Json]:
+    by_name = {entry["checkpoint"]["name"]: entry["checkpoint"] for entry in answered}
+    return list(by_name.values())

@@ -1,0 +1,73 @@
+"""The long-running processes: one list for `clara up`, `clara serve` and docker-compose.yml."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from clara.settings import Settings
+
+MODEL_THREADS = 8
+"""Tasks of the model worker at once; they only wait, one engine thread owns the model."""
+
+CPU_THREADS = 2
+"""Tasks of the CPU worker at once: one embeds while the other waits for a server."""
+
+Argv = list[str]
+
+
+def argv(name: str, config: Settings) -> Argv:
+    """The command line of one process, by this interpreter."""
+    return [sys.executable, "-m", *PROCESSES[name](config)]
+
+
+def run(name: str, config: Settings) -> None:
+    """Become that process."""
+    command = argv(name, config)
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter and constants
+
+
+def _api(config: Settings) -> Argv:
+    level = config.log_level.lower()
+    listen = ["--host", config.api_host, "--port", str(config.api_port)]
+    return ["uvicorn", "api.app:app", *listen, "--log-level", level, "--no-access-log"]
+
+
+def _worker(config: Settings, name: str, queues: str, threads: int) -> Argv:
+    # threads: torch does not survive a fork, and `solo` would block heartbeats
+    pool = ["--pool", "threads", "--concurrency", str(threads)]
+    return [
+        *["celery", "-A", "workers.app", "worker", "-n", f"{name}@%h", "-Q", queues, *pool],
+        *["--task-events", "--without-mingle", "--loglevel", config.log_level],
+    ]
+
+
+def _model_worker(config: Settings) -> Argv:
+    return _worker(config, "model", "query,compress", MODEL_THREADS)
+
+
+def _cpu_worker(config: Settings) -> Argv:
+    return _worker(config, "cpu", "ingest", CPU_THREADS)
+
+
+def _beat(config: Settings) -> Argv:
+    schedule = str(config.home / "beat-schedule")
+    return [
+        *["celery", "-A", "workers.app", "beat", "--pidfile=", "--schedule", schedule],
+        *["--loglevel", config.log_level],
+    ]
+
+
+def _flower(config: Settings) -> Argv:
+    listen = [f"--address={config.flower_host}", f"--port={config.flower_port}"]
+    return ["celery", "-A", "workers.app", "flower", *listen, "--max_tasks=10000"]
+
+
+PROCESSES: dict[str, Callable[[Settings], Argv]] = {
+    "api": _api,
+    "model-worker": _model_worker,
+    "cpu-worker": _cpu_worker,
+    "beat": _beat,
+    "flower": _flower,
+}

@@ -1,0 +1,92 @@
+"""How answers and runs look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from clara.client import Json
+
+PHASES = ("queue", "retrieval", "rerank", "first_token", "total")
+"""Milliseconds shown with an answer; first_token and total count from asking."""
+
+
+NOISE_CHARS = 60
+"""Characters shown of what an untrained checkpoint wrote."""
+
+
+def answer(state: Json, console: Console) -> None:
+    """A question with its answer, citations and timings."""
+    given = state["answer"]
+    parts: list[RenderableType] = [_words(given)]
+    parts += [Text(f"note: {notice}", style="yellow") for notice in given["notices"]]
+    if given["degraded"]:
+        parts.append(Text(f"without: {', '.join(given['degraded'])}", style="yellow"))
+    if given["citations"]:
+        parts.append(citations(given["citations"]))
+    parts.append(Text(timings(given["timings"]), style="dim"))
+    title = Text.assemble((state["question"], "bold cyan"), f"  [{given['mode']}]")
+    console.print(Panel(Group(*parts), title=title, title_align="left"))
+
+
+def _words(given: Json) -> Text:
+    """The answer; what untrained latents gave is shown as the noise it is."""
+    words = given["text"] or "(no words)"
+    if given["mode"] == "latent" and not given["checkpoint"]["trained"]:
+        noise = " ".join(words.split())[:NOISE_CHARS]
+        return Text(f"no answer: untrained latents gave {noise!r}", style="dim italic")
+    return Text(words, style="bold")
+
+
+def citations(rows: Sequence[Json]) -> Table:
+    """Title, passage, score and evidence sentence of each citation."""
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False)
+    for heading in ("", "document", "passage", "score", "evidence"):
+        table.add_column(heading)
+    for row in rows:
+        passage = row["passage"]
+        evidence = row["evidence"]["text"] if row["evidence"] else "-"
+        table.add_row(
+            str(row["rank"]),
+            Text(row["title"] or row["external_id"]),
+            f"{passage['start']}-{passage['end']}",
+            f"{row['score']:.2f}",
+            Text(" ".join(evidence.split()), overflow="ellipsis", no_wrap=False),
+        )
+    return table
+
+
+def timings(milliseconds: Json) -> str:
+    """One line: the phases a user waits for."""
+    parts = (
+        f"{phase.replace('_', ' ')} {milliseconds[phase]:.0f} ms"
+        for phase in PHASES
+        if phase in milliseconds
+    )
+    return " | ".join(parts)
+
+
+def runs(rows: Sequence[Json], console: Console) -> None:
+    """A table of runs, newest first."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("id", "kind", "status", "progress", "attempts", "created", "error"):
+        table.add_column(heading)
+    colours = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
+    for row in rows:
+        progress = row["progress"]
+        status = row["status"]
+        error = (row.get("error") or {}).get("message", "")
+        table.add_row(
+            row["id"],
+            row["kind"],
+            Text(status, style=colours.get(status, "")),
+            f"{progress['done']}/{progress['total']}" if progress["total"] else "",
+            str(row["attempts"]),
+            row["created_at"][:19].replace("T", " "),
+            Text(error[:120]),
+        )
+    console.print(table)
