@@ -76,6 +76,7 @@ STATUS: dict[type[ClaraError], int] = {
     errors.DatabaseUnavailable: 503,
     errors.BrokerUnavailable: 503,
     errors.IndexUnavailable: 503,
+    errors.EngineClosed: 503,
 }
 """A class not listed has the status of its nearest base."""
 

@@ -124,10 +124,13 @@ class Client:
         return self._call("GET", f"/v1/runs/{run_id}")
 
     def watch(self, collection: str, *, every_s: float = 0.5) -> Iterator[Json]:
-        """The collection's counts, again and again."""
+        """The collection's counts, again and again; watching takes a tenth of the time at most."""
         while True:
-            yield self.collection(collection)
-            time.sleep(every_s)
+            began = time.monotonic()
+            counts = self.collection(collection)
+            took = time.monotonic() - began
+            yield counts
+            time.sleep(max(every_s, 9 * took))
 
     def _call(self, method: str, path: str, **request: Any) -> Json:
         try:

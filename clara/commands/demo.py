@@ -20,6 +20,9 @@ from clara.settings import Settings
 
 COLLECTION = "demo"
 QUESTIONS = 8
+TOP_K = 3
+"""Passages read: a base of 135 M parameters loses the thread of more."""
+
 MODES = {"text": 48, "latent": 16}
 """Tokens an answer may have, by mode: of untrained latents, a few show enough."""
 
@@ -110,7 +113,9 @@ def _ask(client: Client, questions: list[str], console: Console) -> list[Json]:
     answered: list[Json] = []
     for question in questions:
         for mode, tokens in MODES.items():
-            state = client.ask(COLLECTION, question, mode=mode, max_answer_tokens=tokens)
+            state = client.ask(
+                COLLECTION, question, mode=mode, top_k=TOP_K, max_answer_tokens=tokens
+            )
             show.answer(state, console)
             answered.append(_entry(state))
     return answered

@@ -278,7 +278,7 @@ class Answer(Base):
     """As answered: latent or text, never auto."""
     checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoint.id"))
     reranked_by: Mapped[str] = mapped_column(Text)
-    """`latent` (cosine of latents, a trained checkpoint) or `dense` (cosine of the encoder)."""
+    """`latent` (cosine of latents, a trained checkpoint) or `fusion` (BM25 and encoder ranks)."""
     notices: Mapped[list[str]] = mapped_column(JSONB, default=list)
     """What a reader must know, such as that the checkpoint is untrained."""
     degraded: Mapped[list[str]] = mapped_column(JSONB, default=list)
@@ -316,7 +316,7 @@ class Citation(Base):
     """Span of the evidence sentence in the document as it was then."""
     evidence_end: Mapped[int | None]
     score: Mapped[float]
-    """What it was ranked by, in [-1, 1]."""
+    """What it was ranked by: cosine in [-1, 1] of latents, or fused ranks in [0, 1]."""
     lexical: Mapped[float | None]
     """BM25 score and rank, where the lexical search returned it."""
     lexical_rank: Mapped[int | None]

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
 from clara.db.tables import Answer, Citation, Document, Passage
-from clara.errors import LatentsNotReady, QuestionTooLong
+from clara.errors import IndexUnavailable, LatentsNotReady, QuestionTooLong
 from clara.evidence import find_evidence
 from clara.pipeline.reading import Tokenizer, reading, shown_title
 from clara.retrieval import hybrid
@@ -222,7 +222,7 @@ def _read(candidates: Sequence[Candidate], answering: Answering) -> list[Read]:
 def _rerank(
     asked: Asked, vector: Vector, found: Sequence[Read], answering: Answering
 ) -> tuple[list[Read], dict[UUID, Tensor], str]:
-    """Order by cosine of latents where they mean something, else by the sentence encoder's."""
+    """Order by cosine of latents where they mean something, else by both retrievers' ranks."""
     ids = [read.candidate.passage_id for read in found]
     checkpoint = answering.models.checkpoint
     wants_latents = asked.mode is not Mode.TEXT or checkpoint.trained
@@ -232,8 +232,18 @@ def _rerank(
         ranked = _best(found, scores, asked.top_k)
         kept = [read for read in ranked if read.score >= answering.limits.min_score]
         return kept, latents, "latent"
-    cosine = answering.dense.scores(asked.collection_id, vector, ids)
-    return _best(found, [cosine.get(id_, -1.0) for id_ in ids], asked.top_k), latents, "dense"
+    fused = hybrid.fuse([read.candidate for read in found], _cosines(asked, vector, ids, answering))
+    return _best(found, [fused[id_] for id_ in ids], asked.top_k), latents, "fusion"
+
+
+def _cosines(
+    asked: Asked, vector: Vector, ids: Sequence[UUID], answering: Answering
+) -> dict[UUID, float]:
+    """Exact cosines of the sentence encoder; none where the dense index does not answer."""
+    try:
+        return answering.dense.scores(asked.collection_id, vector, ids)
+    except IndexUnavailable:
+        return {}
 
 
 def _latent_scores(question: str, blocks: Sequence[Tensor], answering: Answering) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LEXICAL = "lexical"
 DENSE = "dense"
+
+FUSION_K = 10
+"""Of 10 and the usual 60, 10 found more: Recall@5 0.91 against 0.89 (BENCHMARKS.md, fusion)."""
 
 
 def union(lexical: Sequence[Hit], dense: Sequence[Hit], *, limit: int) -> list[Candidate]:
@@ -47,6 +50,29 @@ def rrf(
         return -sum(1 / (k + rank) for rank in _ranks(candidate)), _by_better_rank(candidate)
 
     return sorted(_merge(lexical, dense), key=key)[:limit]
+
+
+def fuse(
+    candidates: Sequence[Candidate], cosines: Mapping[UUID, float], *, k: int = FUSION_K
+) -> dict[UUID, float]:
+    """One score in [0, 1] per candidate from its two ranks; 1 is first by both.
+
+    The lexical rank is the search's own. The dense one is among all candidates, by exact cosine,
+    so a passage that only the lexical search found has one too. A missing rank adds nothing.
+
+    Args:
+        candidates: from one question.
+        cosines: by passage, of as many as are known.
+        k: smaller trusts the first ranks more.
+    """
+    by_cosine = sorted(cosines, key=lambda passage: -cosines[passage])
+    dense = {passage: rank for rank, passage in enumerate(by_cosine, start=1)}
+
+    def score(candidate: Candidate) -> float:
+        ranks = (candidate.lexical_rank, dense.get(candidate.passage_id))
+        return sum((k + 1) / (k + rank) for rank in ranks if rank is not None) / 2
+
+    return {candidate.passage_id: score(candidate) for candidate in candidates}
 
 
 def search(

@@ -104,7 +104,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
             question,
             checkpoint,
             mode=Mode.TEXT,
-            reranked_by="dense",
+            reranked_by="fusion",
             notices=["The checkpoint is untrained."],
             degraded=["lexical"],
             timings={"total": 12.5},
@@ -135,7 +135,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
     assert found["answer"] == {
         "text": "Copper.",
         "mode": "text",
-        "reranked_by": "dense",
+        "reranked_by": "fusion",
         "checkpoint": {"name": "tiny", "fingerprint": "f" * 64, "trained": False},
         "notices": ["The checkpoint is untrained."],
         "degraded": ["lexical"],

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clara.errors import IndexMismatch, IndexUnavailable
-from clara.retrieval.hybrid import rrf, search, union
+from clara.retrieval.hybrid import fuse, rrf, search, union
 from clara.types import Candidate, Hit
 
 IDS = [UUID(int=n) for n in range(1, 40)]
@@ -145,3 +145,37 @@ def test_without_any_index_there_is_an_error_with_both_reasons(pool: ThreadPoolE
 def test_another_error_is_not_hidden(pool: ThreadPoolExecutor) -> None:
     with pytest.raises(IndexMismatch, match="by hand"):
         asked(fails(IndexMismatch("changed by hand")), finds(1), pool)
+
+
+def _candidate(lexical_rank: int | None = None) -> Candidate:
+    return Candidate(uuid4(), lexical_rank=lexical_rank)
+
+
+def test_first_by_both_ranks_scores_one_and_last_by_none_scores_nothing() -> None:
+    best, lost = _candidate(1), _candidate()
+    fused = fuse([lost, best], {best.passage_id: 0.9})
+    assert fused == {best.passage_id: 1.0, lost.passage_id: 0.0}
+
+
+def test_a_passage_only_the_words_found_can_stay_on_top() -> None:
+    """What an exact name or number finds must survive an encoder that does not know it."""
+    named = _candidate(1)
+    others = [_candidate() for _ in range(9)]
+    cosines = {one.passage_id: 0.5 - i / 100 for i, one in enumerate([*others, named])}
+    fused = fuse([*others, named], cosines)
+    assert max(fused, key=lambda passage: fused[passage]) == named.passage_id
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 50)), max_size=12),
+    st.lists(st.floats(-1, 1), min_size=12, max_size=12),
+)
+def test_a_better_cosine_never_lowers_a_fused_score(
+    ranks: list[int | None], scores: list[float]
+) -> None:
+    candidates = [_candidate(rank) for rank in ranks]
+    cosines = {c.passage_id: s for c, s in zip(candidates, scores, strict=False)}
+    before = fuse(candidates, cosines)
+    for candidate in candidates:
+        raised = fuse(candidates, cosines | {candidate.passage_id: 2.0})
+        assert 0 <= before[candidate.passage_id] <= raised[candidate.passage_id] <= 1
