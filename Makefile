@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up down test lint format sure bench-corpus clean
+.PHONY: help install dev demo up down test lint format sure bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,10 @@ lint: dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install ## the benchmarks that need no corpus: ranking, threads
+	$(BIN)/python scripts/bench_fusion.py
+	$(BIN)/python scripts/bench_threads.py
 
 format: dev ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

@@ -36,14 +36,14 @@ def postgres(home: Path) -> Iterator[str]:
     try:
         yield str(server.get_uri())
     finally:
-        server.stop()
+        _stop_postgres(server)
 
 
 def stop_postgres(home: Path) -> bool:
     """Stop a Postgres that an earlier process left behind. Returns whether one ran."""
     if not postgres_runs(home):
         return False
-    _attach_postgres(home).stop()
+    _stop_postgres(_attach_postgres(home))
     return True
 
 
@@ -139,6 +139,12 @@ def _attach_postgres(home: Path) -> Any:
             remedy="As root the programs `useradd` and `su` are needed, and every user must be "
             "able to enter the folder; or set CLARA_DATABASE_URL to a server of yours.",
         ) from error
+
+
+def _stop_postgres(server: Any) -> None:
+    server.stop()
+    # else a second start in this process would get the stopped one
+    type(server)._instances.pop(server.pgdata, None)
 
 
 def _start_twice(pgserver: Any, data: Path) -> Any:

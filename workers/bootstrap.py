@@ -70,6 +70,7 @@ def compressing() -> Compressing:
             tokenizer=ready.tokenizer,
             fingerprint=ready.models.fingerprint,
             doc_max_length=ready.models.checkpoint.config.doc_max_length,
+            on_processor=ready.models.device.type == "cpu",
         )
 
 

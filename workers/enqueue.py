@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from kombu.exceptions import OperationalError
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -75,9 +75,10 @@ def queue_compress(db: Session, send: Send, collection_id: UUID) -> UUID | None:
     """Make sure a compress run will see the passages written in this transaction.
 
     An active run is locked: it cannot finish before this transaction is visible to it, and then
-    finds what it lacks (see `workers.runs.finish_unless`). Returns the id of a new run, if any.
+    finds what it lacks (see `workers.runs.finish_unless`). One that waits is woken. Returns the id
+    of a new run, if any.
     """
-    active = select(Run.id).where(
+    active = select(Run.id, Run.status, Run.queued_at, Run.sent_at).where(
         Run.collection_id == collection_id,
         Run.kind == RunKind.COMPRESS,
         Run.status.in_(ACTIVE),
@@ -92,5 +93,13 @@ def queue_compress(db: Session, send: Send, collection_id: UUID) -> UUID | None:
         if run_id := db.scalar(new):
             send(RunKind.COMPRESS, run_id)
             return run_id
-        if db.scalar(active.with_for_update()):
+        if found := db.execute(active.with_for_update()).one_or_none():
+            if found.status is RunStatus.QUEUED and found.queued_at > found.sent_at:
+                _wake(db, send, found.id)
             return None
+
+
+def _wake(db: Session, send: Send, run_id: UUID) -> None:
+    now = func.clock_timestamp()
+    db.execute(update(Run).where(Run.id == run_id).values(queued_at=now, sent_at=now))
+    send(RunKind.COMPRESS, run_id)

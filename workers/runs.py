@@ -124,8 +124,12 @@ def timings(run: Run, **phases: float) -> dict[str, float]:
     return {"queue": round(max(waited, 0.0) * 1000, 1), **phases}
 
 
-def pause(open_db: OpenDb, held: Held, done: int, total: int) -> None:
-    """Give it back unfinished, on purpose: it goes on later, and this was no failed attempt."""
+def pause(open_db: OpenDb, held: Held, done: int, total: int, *, wait_s: float = 0.0) -> None:
+    """Give it back unfinished, on purpose: it goes on later, and this was no failed attempt.
+
+    Args:
+        wait_s: seconds until the reconciler sends it again by itself.
+    """
     values: dict[str, Any] = {
         "status": RunStatus.QUEUED,
         "lease": None,
@@ -133,7 +137,7 @@ def pause(open_db: OpenDb, held: Held, done: int, total: int) -> None:
         "done": done,
         "total": total,
         "attempts": 0,
-        "queued_at": func.clock_timestamp(),
+        "queued_at": _from_now(wait_s),
         "sent_at": func.clock_timestamp(),
     }
     with open_db.begin() as db:

@@ -41,7 +41,7 @@ def purge_passages(run_id: str) -> None:
 def compress_collection(run_id: str) -> None:
     """Make a part of the latents a collection lacks; sends itself again until none is lacking."""
     with _held(run_id) as held:
-        if held and not compress(held, bootstrap.compressing()):
+        if held and compress(held, bootstrap.compressing()):
             send(RunKind.COMPRESS, held.run.id)
 
 

@@ -45,6 +45,8 @@ class Models:
     """Of the latents made here."""
     weights_hash: str
     """Of all weights."""
+    device: torch.device
+    """Where they compute."""
     width: int
     """Size of one row of a latent."""
 
@@ -101,6 +103,7 @@ def load_models(
         checkpoint=checkpoint,
         fingerprint=fingerprint(checkpoint, hashed, dtype=kind),
         weights_hash=weights_hash(checkpoint, hashed),
+        device=place,
         width=backbone.width,
     )
 

@@ -39,6 +39,8 @@ class Compressing:
     tokenizer: Tokenizer
     fingerprint: str
     doc_max_length: int
+    on_processor: bool
+    """Whether the models compute on the CPU, which indexing needs too."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import case, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -158,44 +158,61 @@ def _write(prepared: Sequence[_Prepared], indexing: Indexing) -> int:
         collection, {text.id: vector for text, vector in zip(texts, vectors, strict=True)}
     )
     with indexing.open_db.begin() as db:
-        replaced = [old for ready in prepared for old in _write_rows(db, ready)]
+        replaced = _write_rows(db, prepared)
     if replaced:
         remove_passages(collection, replaced, indexing)
     return len(texts)
 
 
-def _write_rows(db: Session, ready: _Prepared) -> list[UUID]:
-    """Swap one document's passages at once. Returns the ids that are no longer there."""
-    document = ready.document
-    new = {text.id for text in ready.texts}
-    current = db.scalar(
+def _write_rows(db: Session, prepared: Sequence[_Prepared]) -> list[UUID]:
+    """Swap the passages of a batch of documents at once, three statements for all of them.
+
+    Returns the passages to take out of the indexes again: those of the text before, and those of
+    documents that were replaced or deleted meanwhile, which another run deals with.
+    """
+    current = _set_searchable(db, [ready.document for ready in prepared])
+    kept = [ready for ready in prepared if ready.document.id in current]
+    new = {text.id for ready in kept for text in ready.texts}
+    late = [t.id for r in prepared if r.document.id not in current for t in r.texts]
+    old = db.scalars(
+        delete(Passage)
+        .where(Passage.document_id.in_(current), Passage.id.not_in(new))
+        .returning(Passage.id)
+    ).all()
+    if rows := [row for ready in kept for row in _rows(ready)]:
+        db.execute(insert(Passage).on_conflict_do_nothing(index_elements=["id"]), rows)
+    return [*old, *late]
+
+
+def _set_searchable(db: Session, documents: Sequence[Document]) -> set[UUID]:
+    """Mark documents whose text is still the one that was split; those are returned."""
+    as_split = [(document.id, document.content_hash) for document in documents]
+    locked = db.scalars(  # in one order, so that two batches never wait for each other
+        select(Document.id)
+        .where(tuple_(Document.id, Document.content_hash).in_(as_split))
+        .order_by(Document.id)
+        .with_for_update()
+    ).all()
+    db.execute(
         update(Document)
-        .where(Document.id == document.id, Document.content_hash == document.content_hash)
+        .where(Document.id.in_(locked))
         .values(status=_searchable, searchable_at=func.clock_timestamp(), error=None)
-        .returning(Document.id)
     )
-    if current is None:  # replaced or deleted meanwhile: another run has its passages
-        return list(new)
-    old = list(
-        db.scalars(
-            delete(Passage)
-            .where(Passage.document_id == document.id, Passage.id.not_in(new))
-            .returning(Passage.id)
-        )
-    )
-    rows = [
+    return set(locked)
+
+
+def _rows(ready: _Prepared) -> list[dict[str, object]]:
+    return [
         {
             "id": text.id,
-            "collection_id": document.collection_id,
-            "document_id": document.id,
+            "collection_id": ready.document.collection_id,
+            "document_id": ready.document.id,
             "start": span.start,
             "end": span.end,
             "tokens": span.tokens,
         }
         for text, span in zip(ready.texts, ready.spans, strict=True)
     ]
-    db.execute(insert(Passage).on_conflict_do_nothing(index_elements=["id"]), rows)
-    return old
 
 
 def _mark_failed(document: Document, error: ClaraError, open_db: OpenDb) -> None:

