@@ -8,6 +8,7 @@ by all; see the README.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import subprocess
 import tempfile
@@ -143,8 +144,9 @@ def _attach_postgres(home: Path) -> Any:
 
 def _stop_postgres(server: Any) -> None:
     server.stop()
-    # else a second start in this process would get the stopped one
+    # else a second start in this process would get the stopped one, and its exit a second stop
     type(server)._instances.pop(server.pgdata, None)
+    atexit.unregister(server._cleanup)
 
 
 def _start_twice(pgserver: Any, data: Path) -> Any:

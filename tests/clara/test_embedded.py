@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -61,3 +63,14 @@ def test_servers_left_behind_are_stopped(home: Path) -> None:
         assert embedded.stop_valkey(home)
         assert not embedded.stop_postgres(home)
         assert not embedded.stop_valkey(home)
+
+
+def test_a_program_that_used_a_server_ends_quietly(home: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from clara import embedded\n"
+        "with embedded.postgres(Path(sys.argv[1])), embedded.valkey(Path(sys.argv[1])): pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
