@@ -79,7 +79,7 @@ def demo(
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.", exists=True)],
     collection: CollectionName,
     api: Address = "",
     wait: Annotated[

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from clara.errors import ServerFailed
 from clara.settings import Settings
 
 MODEL_THREADS = 8
@@ -23,9 +24,27 @@ def argv(name: str, config: Settings) -> Argv:
 
 
 def run(name: str, config: Settings) -> None:
-    """Become that process."""
+    """Become that process.
+
+    Raises:
+        ServerFailed: an address it needs is not set; only `clara up` starts servers of its own.
+    """
+    for setting, address in _needed(name, config).items():
+        if not address:
+            raise ServerFailed(
+                f"{name} needs an address in {setting}",
+                field=setting,
+                remedy="Set it, or use `clara up`, which starts servers and processes together.",
+            )
     command = argv(name, config)
     os.execv(command[0], command)  # noqa: S606 - our own interpreter and constants
+
+
+def _needed(name: str, config: Settings) -> dict[str, str]:
+    broker = {"CLARA_REDIS_URL": config.redis_url}
+    if name in ("beat", "flower"):
+        return broker
+    return broker | {"CLARA_DATABASE_URL": config.database_url}
 
 
 def _api(config: Settings) -> Argv:
