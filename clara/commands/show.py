@@ -73,7 +73,8 @@ def timings(milliseconds: Json) -> str:
 def runs(rows: Sequence[Json], console: Console) -> None:
     """A table of runs, newest first."""
     table = Table(box=None, header_style="dim")
-    for heading in ("id", "kind", "status", "progress", "attempts", "created", "error"):
+    table.add_column("id", no_wrap=True, min_width=36)  # to be copied whole
+    for heading in ("kind", "status", "progress", "tries", "created", "error"):
         table.add_column(heading)
     colours = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
     for row in rows:
@@ -86,7 +87,7 @@ def runs(rows: Sequence[Json], console: Console) -> None:
             Text(status, style=colours.get(status, "")),
             f"{progress['done']}/{progress['total']}" if progress["total"] else "",
             str(row["attempts"]),
-            row["created_at"][:19].replace("T", " "),
+            row["created_at"][11:19],
             Text(error[:120]),
         )
     console.print(table)
