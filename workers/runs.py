@@ -174,6 +174,26 @@ def fail(open_db: OpenDb, held: Held, error: Exception, *, attempts: int) -> boo
     return final
 
 
+def cancelled(open_db: OpenDb, held: Held, reason: Cancelled) -> bool:
+    """End a run there is nothing left to do for, such as one whose question was deleted.
+
+    Returns False, and changes nothing, where the lease was lost: another worker decides then.
+    """
+    values = {
+        "status": RunStatus.CANCELLED,
+        "error": reason.as_dict(),
+        "lease": None,
+        "lease_until": None,
+        "finished_at": func.clock_timestamp(),
+    }
+    try:
+        with open_db.begin() as db:
+            _write(db, held, values)
+    except Cancelled:
+        return False
+    return True
+
+
 def give_up(db: Session, held: Held, error: dict[str, Any]) -> None:
     """Fail a run for good, and say so on the documents that wait for it."""
     values = {

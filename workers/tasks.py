@@ -78,6 +78,7 @@ def _held(run_id: str) -> Iterator[Held | None]:
             yield held
     except Cancelled as gone:
         log.info("run %s: %s", run_id, gone)
+        runs.cancelled(open_db, held, gone)
     except Exception as error:
         log.exception("run %s: attempt %d failed", run_id, held.run.attempts)
         runs.fail(open_db, held, error, attempts=config.run_attempts)

@@ -220,3 +220,21 @@ def test_a_compress_run_that_waits_is_woken_by_the_next_ingest(db: OpenDb) -> No
     ask()
     assert sent == [run_id]
     assert taken(db, run_id)
+
+
+def test_a_run_with_nothing_left_to_do_ends_as_cancelled(db: OpenDb) -> None:
+    held = taken(db, queued(db))
+    assert runs.cancelled(db, held, Cancelled("its question was deleted"))
+    row = stored(db, held.run.id)
+    assert (row.status, row.lease) == (RunStatus.CANCELLED, None)
+    assert row.error
+    assert row.error["message"] == "its question was deleted"
+
+
+def test_a_lost_run_is_not_cancelled_by_who_lost_it(db: OpenDb) -> None:
+    late = taken(db, queued(db))
+    with db.begin() as session:
+        session.execute(update(Run).values(status=RunStatus.QUEUED, lease=None))
+    taken(db, late.run.id)
+    assert not runs.cancelled(db, late, Cancelled("gone"))
+    assert stored(db, late.run.id).status is RunStatus.RUNNING
