@@ -12,12 +12,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 from alembic import command
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from clara import embedded
 from clara.db.connect import OpenDb, connect, open_db
 from clara.db.migrate import configuration
+
+# how fast a machine is says nothing about a law; benchmarks judge speed
+settings.register_profile("clara", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clara")
 
 
 @pytest.fixture(scope="session")
