@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -79,7 +78,7 @@ def watch(client: Client, collection: str, progress: Progress, wait_for: str) ->
     """Show how far the collection is until every document is `wait_for` or failed.
 
     Raises:
-        InvalidInput: the collection's compress run failed, so `indexed` will not come by itself.
+        InvalidInput: nothing is being done any more and not all is done.
     """
     searchable = progress.add_task("searchable", total=None)
     indexed = progress.add_task("indexed", total=None)
@@ -159,10 +158,15 @@ def _read(path: Path, config: Settings) -> Iterator[SourceDocument]:
 
 
 def _explain(client: Client, collection: str) -> None:
-    """Nothing is being done and not all is done: say which run failed and why."""
-    failed = list(islice(client.runs(collection=collection, status="failed"), 1))
+    """Nothing is being done and not all is done: say why; more waiting would never end."""
+    failed = client.runs(collection=collection, status="failed", limit=1)
     if not failed:
-        return
+        raise InvalidInput(
+            "some documents will not be indexed by themselves: passages that the checkpoint cannot "
+            "read, or a cancelled run",
+            field=collection,
+            remedy="They are answered from text. `clara runs` shows what was skipped or cancelled.",
+        )
     error = failed[0].get("error") or {}
     raise InvalidInput(
         f"run {failed[0]['id']} ({failed[0]['kind']}) failed: {error.get('message', 'no reason')}",
