@@ -1,8 +1,7 @@
 """The compress queue: one active run per collection, which goes on until no latent is lacking.
 
 Where the model computes on the processor, compression gives way to indexing: both are bound by the
-same cores, and a document that can be asked about is worth more than one with latents. Side by side
-on 2 cores, indexing slowed down to a quarter.
+same cores, and a document that can be asked about is worth more than one with latents.
 """
 
 from __future__ import annotations

@@ -191,8 +191,8 @@ def _compute_alone() -> None:
     """Let FAISS start no helper threads for the calling thread; others keep their setting.
 
     One question gains nothing from them. But FAISS and torch share OpenMP in a process, and a team
-    of threads for every task thread made the language model's own 1.6 times slower (decoding on
-    2 cores), long after the search had ended.
+    of threads for every task thread made the language model's decoding 1.5 to 1.9 times slower on
+    2 cores, long after the search had ended (BENCHMARKS.md, threads).
     """
     import faiss
 

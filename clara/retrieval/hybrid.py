@@ -20,7 +20,7 @@ LEXICAL = "lexical"
 DENSE = "dense"
 
 FUSION_K = 10
-"""Of 10 and the usual 60, 10 found a little more on each set (BENCHMARKS.md, fusion)."""
+"""Of 10 and the usual 60, 10 found as much or more on each set (BENCHMARKS.md, fusion)."""
 
 
 def union(lexical: Sequence[Hit], dense: Sequence[Hit], *, limit: int) -> list[Candidate]:

@@ -2,8 +2,8 @@
 
 Everything that computes with torch in a process belongs on it, loading and the sentence encoder
 included. OpenMP keeps a team of threads for each thread that ever computed; with a second team
-there are more threads than cores, its waits turn into sleeps, and decoding took 1.5 times as long
-(75 against 50 ms a token, SmolLM2-135M on 2 cores).
+there are more threads than cores, its waits turn into sleeps, and decoding took 1.5 to 1.9 times as
+long (BENCHMARKS.md, threads).
 """
 
 from __future__ import annotations
