@@ -55,16 +55,21 @@ class ChatTemplate(Protocol):
         ...
 
 
-def memory_slots(k: int, n_mem: int, tokens: Sequence[str]) -> str:
-    """The places of `k` passages' latents in a prompt, without spaces.
+Places = int | Sequence[int]
+"""How many passages of `n_mem` rows each, or the rows of every passage's latent."""
+
+
+def memory_slots(rows: Sequence[int], tokens: Sequence[str]) -> str:
+    """The places of passages' latents in a prompt, without spaces.
 
     Args:
-        k: passages.
-        n_mem: memory tokens per passage.
-        tokens: `n_mem` different memory tokens, or one that is repeated.
+        rows: of each passage's latent.
+        tokens: different memory tokens, at least as many as rows, or one that is repeated.
     """
-    names = list(tokens) * n_mem if len(tokens) == 1 else tokens
-    return ("".join(names) + SEPARATOR) * k
+    return "".join(
+        (tokens[0] * count if len(tokens) == 1 else "".join(tokens[:count])) + SEPARATOR
+        for count in rows
+    )
 
 
 def joined_answers(pairs: Iterable[tuple[str, str]]) -> str:
@@ -105,27 +110,28 @@ class PromptBuilder:
     """The memory tokens' texts: `n_mem` of them, or one that is repeated."""
     plain: PlainText
 
-    def from_latents(self, question: str, k: int, answer: str | None = None) -> str:
-        """A question to answer from the latents of `k` passages."""
-        return self._question(question, self._slots(k), answer)
+    def from_latents(self, question: str, places: Places, answer: str | None = None) -> str:
+        """A question to answer from latents; without places, a question alone."""
+        return self._question(question, self._slots(places), answer)
 
     def from_text(self, question: str, passages: Sequence[str], answer: str | None = None) -> str:
         """The same question with the passages written out, blank lines between them."""
         background = "\n\n".join(self.plain(passage.strip()) for passage in passages)
         return self._question(question, background, answer)
 
-    def questions(self, k: int, pairs: Sequence[tuple[str, str]] | None = None) -> str:
+    def questions(self, places: Places, pairs: Sequence[tuple[str, str]] | None = None) -> str:
         """Ask for questions and answers that cover the passages; `pairs` is the target."""
         target = None if pairs is None else joined_answers(pairs)
-        return self._render(QUESTIONS_SYSTEM, f"Background:\n{self._slots(k)}", target)
+        return self._render(QUESTIONS_SYSTEM, f"Background:\n{self._slots(places)}", target)
 
-    def paraphrase(self, k: int, instruction: int, answer: str | None = None) -> str:
+    def paraphrase(self, places: Places, instruction: int, answer: str | None = None) -> str:
         """Ask for the passages' content in other words; `instruction` counts in PARAPHRASES."""
-        user = PARAPHRASES[instruction].replace("{docs}", self._slots(k))
+        user = PARAPHRASES[instruction].replace("{docs}", self._slots(places))
         return self._render(PARAPHRASE_SYSTEM, user, answer)
 
-    def _slots(self, k: int) -> str:
-        return memory_slots(k, self.n_mem, self.memory)
+    def _slots(self, places: Places) -> str:
+        rows = [self.n_mem] * places if isinstance(places, int) else places
+        return memory_slots(rows, self.memory)
 
     def _question(self, question: str, background: str, answer: str | None) -> str:
         user = f"Background:\n{background}\n\nQuestion:{self.plain(question)}"

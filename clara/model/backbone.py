@@ -164,27 +164,30 @@ def write_rows(backbone: Backbone, name: str, rows: Tensor) -> None:
         layer.weight[tokens.size - rows.shape[0] :] = rows.to(layer.weight)
 
 
-def memory_states(
-    trunk: nn.Module, sequences: Sequence[Sequence[int]], *, n_mem: int, pad: int
+def hidden_states(
+    trunk: nn.Module, sequences: Sequence[Sequence[int]], *, pad: int
 ) -> list[Tensor]:
-    """Run sequences that end in memory tokens; the last hidden states at those tokens.
+    """Run sequences together; the last hidden states of each.
 
     Shorter sequences are filled on the right, where a causal model cannot look, so no mask is
     needed and a text's states do not depend on its neighbours.
 
     Args:
         trunk: the model without its head.
-        sequences: ids, each ending in `n_mem` memory tokens.
-        n_mem: memory tokens.
+        sequences: ids.
         pad: any id.
     Returns:
-        One tensor (n_mem, width) per sequence, after the final norm.
+        One tensor (ids, width) per sequence, after the final norm.
     """
+    ids = filled(sequences, pad).to(next(trunk.parameters()).device)
+    states = trunk(input_ids=ids, use_cache=False).last_hidden_state
+    return [states[i, : len(row)] for i, row in enumerate(sequences)]
+
+
+def filled(sequences: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Ids (sequences, longest), filled with `pad` on the right."""
     longest = max(len(row) for row in sequences)
-    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in sequences])
-    embedding = next(trunk.parameters())
-    states = trunk(input_ids=ids.to(embedding.device), use_cache=False).last_hidden_state
-    return [states[i, len(row) - n_mem : len(row)] for i, row in enumerate(sequences)]
+    return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in sequences])
 
 
 def pick_device(name: str = "auto") -> torch.device:

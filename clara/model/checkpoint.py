@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,12 +24,17 @@ from clara.model.lora import Adapter
 ROLES = ("compressor", "reasoner", "generator")
 """Who an adapter is for. A trained checkpoint without a reasoner uses the compressor's."""
 
+KINDS = ("memory", "pooled")
+"""How latents are made: memory tokens as published, or weighted means over windows."""
+
 STAGES = ("untrained", "stage1", "stage1_2", "stage2", "stage2_reasoning")
 
 FORMAT = 1
 """Version of the folder form written by `save`."""
 
 _FILES = ("adapters.safetensors", "rows.safetensors")
+_POOLING = "pooling.safetensors"
+"""Only in checkpoints of the pooled kind."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class CheckpointConfig:
     base: str
     """Folder or Hub name of the base model."""
     compr_rate: int
-    """Tokens per memory token of the longest passage."""
+    """Tokens per row of a latent; where `rates` names several, the one used by default."""
     doc_max_length: int
     """Longest passage, in tokens."""
     sep: bool = True
@@ -56,8 +61,16 @@ class CheckpointConfig:
     """Whether the embedding has one more row, for `<KBTC>`."""
     floor_rows: bool = False
     """Allows a rate that does not divide the length, rounding down, as original folders may."""
+    kind: str = "memory"
+    """One of KINDS."""
+    rates: tuple[int, ...] = ()
+    """Rates these weights were trained for; empty means `compr_rate` alone."""
+    contextual: bool = False
+    """Whether pooled latents hold contextual states too."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rates", tuple(self.rates) or (self.compr_rate,))  # JSON has lists
+        self._check_kind()
         for name in ("compr_rate", "doc_max_length", "lora_r", "generation_top_k"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -81,9 +94,25 @@ class CheckpointConfig:
                 "compr_rate",
             )
 
+    def _check_kind(self) -> None:
+        if self.kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise _invalid(f"kind is {self.kind!r}; known are {known}", "kind")
+        if self.compr_rate not in self.rates:
+            raise _invalid(
+                f"rate {self.compr_rate} is none of those this checkpoint was trained for: "
+                + ", ".join(map(str, self.rates)),
+                "compr_rate",
+                "Ask for one of them",
+            )
+        if self.kind == "memory" and len(self.rates) > 1:
+            raise _invalid("memory tokens serve one rate", "rates", "Use the pooled kind")
+        if self.kind == "pooled" and self.different_mem_tokens:
+            raise _invalid("pooled latents stand on one memory token", "different_mem_tokens")
+
     @property
     def n_mem(self) -> int:
-        """Memory tokens per passage: rows of a latent."""
+        """Rows of a latent: of the longest one, where short passages get fewer."""
         return self.doc_max_length // self.compr_rate
 
     @property
@@ -113,6 +142,16 @@ class Checkpoint:
     licence: str = ""
     base_hash: str | None = None
     """Hash of the base these weights were trained on; None where nobody noted it."""
+    pooling: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """By role, for the pooled kind: what `clara.model.pooled.Pooling` holds."""
+
+    def at_rate(self, rate: int) -> Checkpoint:
+        """The same weights, used at another of the rates they were trained for.
+
+        Raises:
+            InvalidCheckpoint: none of its rates; the message names them.
+        """
+        return replace(self, config=replace(self.config, compr_rate=rate))
 
 
 def untrained(base: str | Path, *, compr_rate: int, doc_max_length: int) -> Checkpoint:
@@ -157,18 +196,19 @@ def save(checkpoint: Checkpoint, path: Path) -> Path:
     part = path.parent / f".{path.name}.{uuid4().hex}.part"
     part.mkdir()
     try:
-        adapters = {
-            f"{role}.{key}": tensor
-            for role, adapter in checkpoint.adapters.items()
-            for key, tensor in adapter.items()
+        content = {
+            "adapters.safetensors": _by_role(checkpoint.adapters),
+            "rows.safetensors": dict(checkpoint.rows),
         }
-        for name, tensors in zip(_FILES, (adapters, dict(checkpoint.rows)), strict=True):
+        if checkpoint.pooling:
+            content[_POOLING] = _by_role(checkpoint.pooling)
+        for name, tensors in content.items():
             own = {
                 key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()
             }
             save_file(own, part / name)
         (part / "manifest.json").write_text(
-            json.dumps(_manifest(checkpoint, part), indent=2) + "\n"
+            json.dumps(_manifest(checkpoint, part, content), indent=2) + "\n"
         )
         part.rename(path)
     finally:
@@ -176,7 +216,21 @@ def save(checkpoint: Checkpoint, path: Path) -> Path:
     return path
 
 
-def _manifest(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+def _by_role(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        f"{role}.{key}": tensor for role, group in groups.items() for key, tensor in group.items()
+    }
+
+
+def _split_by_role(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        role, _, rest = key.partition(".")
+        groups.setdefault(role, {})[rest] = tensor
+    return groups
+
+
+def _manifest(checkpoint: Checkpoint, folder: Path, files: Iterable[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": checkpoint.name,
@@ -184,7 +238,7 @@ def _manifest(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
         "trained": checkpoint.trained,
         "base_hash": checkpoint.base_hash,
         "config": asdict(checkpoint.config),
-        "files": {name: file_hash(folder / name) for name in _FILES},
+        "files": {name: file_hash(folder / name) for name in files},
     }
 
 
@@ -196,15 +250,14 @@ def _load_own(folder: Path, base: str | Path | None) -> Checkpoint:
             "format",
             "Use a release that knows this format",
         )
-    files = [_tensor_file(folder / name, manifest) for name in _FILES]
-    adapters: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in files[0].items():
-        role, _, rest = key.partition(".")
-        adapters.setdefault(role, {})[rest] = tensor
+    config = _config(manifest.get("config"), base)
+    adapters, rows = (_tensor_file(folder / name, manifest) for name in _FILES)
+    pooling = _tensor_file(folder / _POOLING, manifest) if config.kind == "pooled" else {}
     return Checkpoint(
-        config=_config(manifest.get("config"), base),
-        adapters=adapters,
-        rows=files[1],
+        config=config,
+        adapters=_split_by_role(adapters),
+        pooling=_split_by_role(pooling),
+        rows=rows,
         trained=bool(manifest.get("trained")),
         name=str(manifest.get("name", folder.name)),
         licence=str(manifest.get("licence", "")),
@@ -254,7 +307,11 @@ def _tensor_file(path: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _check_roles(checkpoint: Checkpoint) -> None:
     found = set(checkpoint.adapters)
+    config = checkpoint.config
     wanted = {"compressor", "generator"} if checkpoint.trained else set()
+    if config.kind == "pooled":
+        _check_pooling(checkpoint)
+        wanted -= {"compressor"} if not config.contextual else set()
     for role in sorted(wanted - found):
         raise _invalid(
             f"{checkpoint.name} has no adapter for the {role}", role, "Use a complete checkpoint"
@@ -264,8 +321,23 @@ def _check_roles(checkpoint: Checkpoint) -> None:
         raise _invalid(f"{checkpoint.name} has an adapter {role!r}; known are {known}", role)
 
 
+def _check_pooling(checkpoint: Checkpoint) -> None:
+    found = checkpoint.pooling
+    if "compressor" not in found:
+        raise _invalid(
+            f"{checkpoint.name} has no pooling weights for the compressor",
+            "compressor",
+            "Use a complete checkpoint",
+        )
+    for role in sorted(found):
+        if role not in ("compressor", "reasoner") or set(found[role]) != {"weights", "gate"}:
+            keys = ", ".join(sorted(found[role]))
+            raise _invalid(f"{checkpoint.name} pools for {role!r} with {keys}", role)
+
+
 def _check_finite(checkpoint: Checkpoint) -> None:
-    groups = {**checkpoint.adapters, "rows": checkpoint.rows}
+    pooling = {f"{role}.pooling": group for role, group in checkpoint.pooling.items()}
+    groups = {**checkpoint.adapters, **pooling, "rows": checkpoint.rows}
     for group, tensors in groups.items():
         for key, tensor in tensors.items():
             if not bool(torch.isfinite(tensor).all()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from clara.model.backbone import memory_states
-from clara.model.tokens import Tokens
+from clara.model.backbone import hidden_states
+from clara.model.kinds import LatentKind
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Batch:
     positions: tuple[int, ...]
     """Where the texts stood in the list that was planned."""
     ids: tuple[tuple[int, ...], ...]
-    """Their token ids, memory tokens included."""
+    """Their token ids, as the kind lays them out."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Compressor:
     """The base with the compressor adapter, without its head. arXiv:2511.18659."""
 
     trunk: nn.Module
-    tokens: Tokens
+    kind: LatentKind
+    pad: int
     max_batch_tokens: int
     """Most token places, filling included, of one pass: the longest wait of a question."""
 
@@ -38,21 +40,20 @@ class Compressor:
             EmptyText: a text of white space only.
             TextTooLong: a text of more than `doc_max_length` tokens.
         """
-        ids = [tuple(row) for row in self.tokens.compressor_ids(texts)]
+        ids = [tuple(row) for row in self.kind.ids(texts)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         return [
             Batch(tuple(group), tuple(ids[i] for i in group))
-            for group in _groups(order, [len(row) for row in ids], self.max_batch_tokens)
+            for group in groups(order, [len(row) for row in ids], self.max_batch_tokens)
         ]
 
     def run(self, batch: Batch) -> list[Tensor]:
         """One latent (rows, width) per text of the batch, in the model's dtype, on the CPU."""
         with torch.inference_mode():
-            states = memory_states(
-                self.trunk, batch.ids, n_mem=self.tokens.n_mem, pad=self.tokens.pad
-            )
-            together = torch.stack(states).cpu()
-        return [row.clone() for row in together]
+            states = partial(hidden_states, self.trunk, pad=self.pad)
+            blocks = self.kind.blocks(states, batch.ids)
+            together = torch.cat(blocks).cpu()
+        return [block.clone() for block in torch.split(together, [len(block) for block in blocks])]
 
     def compress(self, texts: Sequence[str]) -> list[Tensor]:
         """One latent (rows, width) per text, in the order of the texts. Raises what `plan` does."""
@@ -62,7 +63,7 @@ class Compressor:
         return [found[position] for position in range(len(texts))]
 
 
-def _groups(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def groups(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Cut `order`, which rises in length, where a batch's filled rectangle passes the budget."""
     group: list[int] = []
     for i in order:

@@ -54,6 +54,7 @@ def fingerprint(checkpoint: Checkpoint, base: str, *, dtype: torch.dtype) -> str
     """
     config = checkpoint.config
     rows = checkpoint.rows.get("embed")
+    pooled = [] if config.kind == "memory" else [config.kind, str(config.contextual)]
     return _digest(
         [
             base,
@@ -61,6 +62,8 @@ def fingerprint(checkpoint: Checkpoint, base: str, *, dtype: torch.dtype) -> str
             str(config.doc_max_length),
             str(config.compr_rate),
             str(config.different_mem_tokens),
+            *pooled,
+            *_tensors(checkpoint.pooling.get("compressor", {})),
             *_tensors(checkpoint.adapters.get("compressor", {})),
             *([] if rows is None else [tensor_hash(_rows_read(rows, config.added))]),
         ]
@@ -74,7 +77,13 @@ def weights_hash(checkpoint: Checkpoint, base: str) -> str:
         for role in sorted(checkpoint.adapters)
         for part in (role, *_tensors(checkpoint.adapters[role]))
     ]
-    return _digest([base, repr(checkpoint.config.numbers()), *adapters, *_tensors(checkpoint.rows)])
+    pooling = [
+        part
+        for role in sorted(checkpoint.pooling)
+        for part in (role, *_tensors(checkpoint.pooling[role]))
+    ]
+    numbers = repr(checkpoint.config.numbers())
+    return _digest([base, numbers, *adapters, *pooling, *_tensors(checkpoint.rows)])
 
 
 def tensor_hash(tensor: Tensor) -> str:

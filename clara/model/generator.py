@@ -49,6 +49,8 @@ class Generator:
     """Longest prompt and answer together, in tokens."""
     ends: frozenset[int]
     """Ids that end an answer."""
+    center: Tensor | None = None
+    """(width,): added to every row of a latent, where latents are kept around zero."""
 
     def answer_from_latents(
         self,
@@ -92,7 +94,7 @@ class Generator:
 
     def prompt_from_latents(self, question: str, latents: Sequence[Tensor]) -> Tensor:
         """Input embeddings (tokens, width) with the latents in their places."""
-        text = self.tokens.prompts.from_latents(question, len(latents))
+        text = self.tokens.prompts.from_latents(question, [len(latent) for latent in latents])
         return self.place(self.tokens.encode([text])[0], latents)
 
     def prompt_from_text(self, question: str, passages: Sequence[str]) -> Tensor:
@@ -103,28 +105,28 @@ class Generator:
     def place(self, ids: Sequence[int], latents: Sequence[Tensor]) -> Tensor:
         """Embeddings of a prompt, with latents over those of its memory tokens.
 
-        Latents start at the first memory token and stand `rows` apart, or `rows` and a separator
-        where `sep`; without it they run over the separators, which such checkpoints are used to.
-
         Returns:
             (tokens, width).
         """
-        n_mem, embeds = self.tokens.n_mem, self._embed(ids)
+        embeds = self._embed(ids)
         for latent in latents:
-            if tuple(latent.shape) != (n_mem, embeds.shape[1]):
-                raise CheckpointMismatch(
-                    f"a latent has shape {tuple(latent.shape)}; "
-                    f"this checkpoint makes ({n_mem}, {embeds.shape[1]})",
-                    remedy="Compress the passage with this checkpoint",
-                )
-        slots = [at for at, token in enumerate(ids) if token in self.tokens.memory]
-        if len(slots) != len(latents) * n_mem:
-            raise InvalidText("the question contains a memory token of the model", field="question")
-        step = n_mem + 1 if self.sep else n_mem
-        for j, latent in enumerate(latents):
-            first = slots[0] + j * step
-            embeds[first : first + n_mem] = latent.to(embeds)
+            self._check_shape(latent, embeds.shape[1])
+        rows = [len(latent) for latent in latents]
+        for first, latent in zip(starts(ids, rows, self.tokens, self.sep), latents, strict=True):
+            read = latent if self.center is None else latent.to(self.center) + self.center
+            embeds[first : first + len(latent)] = read.to(embeds)
         return embeds
+
+    def _check_shape(self, latent: Tensor, width: int) -> None:
+        most = self.tokens.n_mem
+        fewest = most if self.center is None else 1
+        if latent.dim() != 2 or latent.shape[1] != width or not fewest <= len(latent) <= most:
+            rows = str(most) if fewest == most else f"{fewest} to {most}"
+            raise CheckpointMismatch(
+                f"a latent has shape {tuple(latent.shape)}; "
+                f"this checkpoint makes ({rows}, {width})",
+                remedy="Compress the passage with this checkpoint",
+            )
 
     def generate(
         self,
@@ -205,6 +207,31 @@ class Generator:
         layer = embedding_of(self.model)
         embeds: Tensor = layer(torch.tensor(ids, device=layer.weight.device))
         return embeds
+
+
+def starts(ids: Sequence[int], rows: Sequence[int], tokens: Tokens, sep: bool) -> list[int]:
+    """Where each latent begins in a prompt: at the first memory token, one behind the other.
+
+    A separator stays between two latents where `sep`; without it they run over the separators,
+    which checkpoints trained that way are used to.
+
+    Args:
+        ids: of the prompt.
+        rows: of each latent.
+        tokens: of the checkpoint.
+        sep: of the checkpoint.
+    Raises:
+        InvalidText: the prompt has another number of memory tokens than there are rows.
+    """
+    slots = [at for at, token in enumerate(ids) if token in tokens.memory]
+    if len(slots) != sum(rows):
+        raise InvalidText("the question contains a memory token of the model", field="question")
+    at = slots[0] if slots else 0
+    found = []
+    for count in rows:
+        found.append(at)
+        at += count + sep
+    return found
 
 
 class _Decode:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from clara.errors import CheckpointMismatch
 from clara.model.backbone import (
     Backbone,
+    embedding_of,
     load_backbone,
     local_folder,
     pick_device,
@@ -21,8 +24,11 @@ from clara.model.checkpoint import Checkpoint
 from clara.model.compressor import Compressor
 from clara.model.fingerprints import base_hash, fingerprint, weights_hash
 from clara.model.generator import Generator
+from clara.model.kinds import LatentKind, MemoryKind
 from clara.model.lora import Adapter, merged
+from clara.model.pooled import PooledKind, center_of, pooling_from
 from clara.model.reasoner import QueryReasoner
+from clara.model.scoring import score
 from clara.model.tokens import Tokens
 
 BATCH_TOKENS = (512, 16_384)
@@ -52,8 +58,12 @@ class Models:
 
     @property
     def rows(self) -> int:
-        """Rows of a latent."""
+        """Rows of the longest passage's latent."""
         return self.tokens.n_mem
+
+    def score(self, query: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        """Scores (n,) of one query latent against passages' blocks, as in training."""
+        return score(self.compressor.kind, query, blocks)
 
 
 def load_models(
@@ -64,6 +74,7 @@ def load_models(
     dtype: torch.dtype | None = None,
     cache: Path | None = None,
     max_batch_tokens: int | None = None,
+    rate: int | None = None,
 ) -> Models:
     """Load the base and give every role its weights.
 
@@ -77,11 +88,14 @@ def load_models(
         dtype: of weights and computation; by the device where None.
         cache: folder that remembers hashes of large files.
         max_batch_tokens: token places of one compressor pass; by the device where None.
+        rate: tokens per row, where the checkpoint was trained for several.
     Raises:
         InvalidCheckpoint: the base is unusable, or the weights do not fit it.
         CheckpointMismatch: the base has the right shape but is not the one trained on.
         ModelMissing: no base to be found.
     """
+    if rate is not None:
+        checkpoint = checkpoint.at_rate(rate)
     folder = local_folder(base or checkpoint.config.base)
     hashed = base_hash(folder, cache=cache)
     if checkpoint.base_hash not in (None, hashed):
@@ -95,9 +109,11 @@ def load_models(
     budget = BATCH_TOKENS[place.type == "cuda"] if max_batch_tokens is None else max_batch_tokens
     backbone = backbone_of(checkpoint, folder, device=place, dtype=kind)
     roles = _roles(backbone, checkpoint)
+    kinds = {role: kind_of(backbone, checkpoint, role) for role in ("compressor", "reasoner")}
+    pad = backbone.tokens.pad
     return Models(
-        compressor=Compressor(roles["compressor"].base_model, backbone.tokens, budget),
-        reasoner=QueryReasoner(roles["reasoner"].base_model, backbone.tokens),
+        compressor=Compressor(roles["compressor"].base_model, kinds["compressor"], pad, budget),
+        reasoner=QueryReasoner(roles["reasoner"].base_model, kinds["reasoner"], pad),
         generator=_generator(roles["generator"], backbone, checkpoint),
         tokens=backbone.tokens,
         checkpoint=checkpoint,
@@ -127,6 +143,22 @@ def backbone_of(
     return backbone
 
 
+def kind_of(backbone: Backbone, checkpoint: Checkpoint, role: str) -> LatentKind:
+    """How `compressor` or `reasoner` makes latents; a reasoner of no own uses the compressor's."""
+    config, embedding = checkpoint.config, embedding_of(backbone.model).weight
+    if config.kind == "memory":
+        return MemoryKind(backbone.tokens)
+    kept = checkpoint.pooling.get(role, checkpoint.pooling["compressor"])
+    return PooledKind(
+        tokens=backbone.tokens,
+        rate=config.compr_rate,
+        pooling=pooling_from(kept, embedding.device),
+        embedding=embedding,
+        center=center_of(embedding, backbone.tokens.base_size),
+        contextual=config.contextual,
+    )
+
+
 def _roles(backbone: Backbone, checkpoint: Checkpoint) -> dict[str, PreTrainedModel]:
     """One model per role; roles with the same adapter share one."""
     adapters = checkpoint.adapters
@@ -145,6 +177,8 @@ def _roles(backbone: Backbone, checkpoint: Checkpoint) -> dict[str, PreTrainedMo
 def _generator(model: PreTrainedModel, backbone: Backbone, checkpoint: Checkpoint) -> Generator:
     ends = model.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    embedding = embedding_of(backbone.model).weight
+    pooled = checkpoint.config.kind == "pooled"
     return Generator(
         model=model,
         text_model=backbone.model,
@@ -152,4 +186,5 @@ def _generator(model: PreTrainedModel, backbone: Backbone, checkpoint: Checkpoin
         sep=checkpoint.config.sep,
         context=backbone.context,
         ends=frozenset([*listed, backbone.tokens.eos]),
+        center=center_of(embedding, backbone.tokens.base_size) if pooled else None,
     )

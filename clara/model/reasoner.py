@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from clara.errors import QuestionTooLong, TextTooLong
-from clara.model.backbone import memory_states
-from clara.model.tokens import Tokens
+from clara.model.backbone import hidden_states
+from clara.model.kinds import LatentKind
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,11 @@ class QueryReasoner:
     """
 
     trunk: nn.Module
-    tokens: Tokens
+    kind: LatentKind
+    pad: int
 
-    def encode(self, questions: Sequence[str]) -> Tensor:
-        """Query latents (questions, rows, width), float32, on the CPU.
+    def encode(self, questions: Sequence[str]) -> list[Tensor]:
+        """One query latent (rows, width) per question, float32, on the CPU.
 
         Raises:
             EmptyText: a question of white space only.
@@ -32,13 +34,14 @@ class QueryReasoner:
         """
         ids = self._ids(questions)
         with torch.inference_mode():
-            states = memory_states(self.trunk, ids, n_mem=self.tokens.n_mem, pad=self.tokens.pad)
-            together = torch.stack(states).to("cpu", torch.float32)
-        return together.clone()
+            states = partial(hidden_states, self.trunk, pad=self.pad)
+            blocks = self.kind.blocks(states, ids)
+            together = torch.cat(blocks).to("cpu", torch.float32)
+        return [block.clone() for block in torch.split(together, [len(block) for block in blocks])]
 
     def _ids(self, questions: Sequence[str]) -> list[list[int]]:
         try:
-            return self.tokens.compressor_ids(questions)
+            return self.kind.ids(questions)
         except TextTooLong as error:
             raise QuestionTooLong(
                 error.message.replace("text", "question", 1),

@@ -8,29 +8,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from clara.model.kinds import LatentKind
+
 
 def cosine(queries: Tensor, documents: Tensor) -> Tensor:
-    """Cosine of flattened latents, in float32; gradients reach both sides.
+    """Cosine of vectors, in float32; gradients reach both sides.
 
     Args:
-        queries: (..., 1, rows, width) or a shape that broadcasts against `documents`.
-        documents: (..., n, rows, width).
+        queries: (..., 1, size) or a shape that broadcasts against `documents`.
+        documents: (..., n, size).
     Returns:
         (..., n), in [-1, 1].
     """
-    return cosine_similarity(queries.float().flatten(-2), documents.float().flatten(-2), dim=-1)
+    return cosine_similarity(queries.float(), documents.float(), dim=-1)
 
 
-def score(query: Tensor, latents: Sequence[Tensor] | Tensor) -> Tensor:
+def score(kind: LatentKind, query: Tensor, latents: Sequence[Tensor]) -> Tensor:
     """Score one question against passages.
 
     Args:
+        kind: says what of a block is compared.
         query: (rows, width).
-        latents: n latents (rows, width), as a list or stacked.
+        latents: n blocks (rows, width); rows may differ where the kind allows it.
     Returns:
         (n,), float32, cosine in [-1, 1]; empty for no passages.
     """
     if len(latents) == 0:
         return torch.empty(0)
-    stacked = latents if isinstance(latents, Tensor) else torch.stack(list(latents))
-    return cosine(query.unsqueeze(0), stacked)
+    documents = torch.stack([kind.vector(latent) for latent in latents])
+    return cosine(kind.vector(query).unsqueeze(0), documents)

@@ -76,8 +76,8 @@ class Tokens:
         """Tokens of each text as the compressor counts them, against `doc_max_length`."""
         return [len(row) - 3 for row in self.wrapped(texts)]
 
-    def compressor_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Input of one compressor or reasoner pass per text: `wrapped`, then the memory tokens.
+    def passage_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """`wrapped` texts that one compressor or reasoner pass takes.
 
         Raises:
             EmptyText: a text of white space only.
@@ -96,7 +96,7 @@ class Tokens:
                     limit=self.doc_max_length,
                     remedy="Split it into passages",
                 )
-        return [[*row, *self.memory] for row in ids]
+        return ids
 
 
 def added_tokens(n_mem: int, *, different: bool, kbtc: bool) -> list[str]:

@@ -247,11 +247,9 @@ def _cosines(
 
 
 def _latent_scores(question: str, blocks: Sequence[Tensor], answering: Answering) -> list[float]:
-    from clara.model.scoring import score
-
     def run() -> list[float]:
         query = answering.models.reasoner.encode([question])[0]
-        scores: list[float] = score(query, blocks).tolist()
+        scores: list[float] = answering.models.score(query, blocks).tolist()
         return scores
 
     result: list[float] = answering.engine.submit(run, urgent=True).result()

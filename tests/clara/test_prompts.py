@@ -40,9 +40,10 @@ def prompts() -> PromptBuilder:
 
 
 def test_slots_have_a_separator_after_each_passage_and_no_spaces() -> None:
-    assert memory_slots(2, 2, ["<MEM0>", "<MEM1>"]) == "<MEM0><MEM1><SEP><MEM0><MEM1><SEP>"
-    assert memory_slots(1, 3, ["<MEM>"]) == "<MEM><MEM><MEM><SEP>"
-    assert memory_slots(0, 3, ["<MEM>"]) == ""
+    assert memory_slots([2, 2], ["<MEM0>", "<MEM1>"]) == "<MEM0><MEM1><SEP><MEM0><MEM1><SEP>"
+    assert memory_slots([3], ["<MEM>"]) == "<MEM><MEM><MEM><SEP>"
+    assert memory_slots([], ["<MEM>"]) == ""
+    assert memory_slots([1, 3], ["<MEM>"]) == "<MEM><SEP><MEM><MEM><MEM><SEP>"
 
 
 def test_an_answering_prompt_has_the_slots_and_then_the_question(prompts: PromptBuilder) -> None:

@@ -64,7 +64,7 @@ def test_what_no_latent_depends_on_keeps_the_fingerprint(
         row(0),
         row(7),
         row(9),
-        configured(compr_rate=8),
+        configured(compr_rate=8, rates=(8,)),
         configured(doc_max_length=64),
     ],
     ids=["compressor", "first memory row", "last memory row", "ENC row", "rate", "length"],

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clara.model.backbone import head_of
-from clara.model.scoring import score
 from clara.model.topk import select
 from tests.clara.model.golden import CASES, FOLDER, TOLERANCE, Case, error, open_case
 
@@ -56,10 +55,10 @@ def test_questions_have_the_published_ids_and_query_latents(case: Case) -> None:
     if "query" not in case.expected:
         pytest.skip("a stage without questions")
     texts = case.expected["query"]["texts"]
-    for i, row in enumerate(case.models.tokens.compressor_ids(texts)):
+    for i, row in enumerate(case.models.reasoner.kind.ids(texts)):
         mask = case.tensors["query.attention_mask"][i].bool()
         assert row == case.tensors["query.input_ids"][i][mask].tolist()
-    got = case.models.reasoner.encode(texts).flatten(1)
+    got = torch.stack(case.models.reasoner.encode(texts)).flatten(1)
     assert error(got, case.tensors["query.reps"]) < TOLERANCE
 
 
@@ -68,7 +67,7 @@ def test_scores_and_selections_are_the_published_ones(case: Case) -> None:
         wanted = case.tensors[f"retrieval.{i}.scores"]
         queries = case.models.reasoner.encode(trial["questions"])
         rows = [
-            score(query, case.compress(texts))
+            case.models.score(query, case.compress(texts))
             for query, texts in zip(queries, trial["candidates"], strict=True)
         ]
         assert error(torch.stack(rows), wanted) < TOLERANCE

@@ -10,8 +10,8 @@ from tests.tiny import HIDDEN
 
 def test_questions_become_float32_blocks_of_the_shape_of_a_latent(models: Models) -> None:
     found = models.reasoner.encode(["Who built the wall?", "When?"])
-    assert found.shape == (2, 8, HIDDEN)
-    assert found.dtype == torch.float32
+    assert [tuple(query.shape) for query in found] == [(8, HIDDEN)] * 2
+    assert {query.dtype for query in found} == {torch.float32}
 
 
 def test_a_question_has_the_same_latent_alone_and_beside_a_longer_one(models: Models) -> None:

@@ -1,0 +1,52 @@
+"""The two ways to make latents, behind one interface; here the published one, memory tokens.
+
+Serving and training share it: a kind is told how hidden states are made and keeps gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from clara.model.tokens import Tokens
+
+States = Callable[[Sequence[Sequence[int]]], list[Tensor]]
+"""Ids of each sequence -> its last hidden states (ids, width)."""
+
+
+class LatentKind(Protocol):
+    """How a text becomes a block, and what of two blocks is compared."""
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Input of one pass per text. Raises EmptyText and TextTooLong."""
+        ...
+
+    def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """One block (rows, width) per sequence that `ids` made, in the states' order."""
+        ...
+
+    def vector(self, block: Tensor) -> Tensor:
+        """What the score compares: one vector, of one size for all blocks."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryKind:
+    """The last hidden states at memory tokens behind the text. arXiv:2511.18659, section 3."""
+
+    tokens: Tokens
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """`<ENC>` bos text eos, then the memory tokens."""
+        return [[*row, *self.tokens.memory] for row in self.tokens.passage_ids(texts)]
+
+    def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Blocks (n_mem, width)."""
+        return [found[-self.tokens.n_mem :] for found in states(sequences)]
+
+    def vector(self, block: Tensor) -> Tensor:
+        """The block flattened in row order: (n_mem * width,)."""
+        return block.flatten()
