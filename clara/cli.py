@@ -12,7 +12,9 @@ import typer
 from rich.console import Console
 
 from clara.errors import ClaraError
+from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
 from clara.settings import settings
+from clara.training.records import Stage
 from clara.types import Mode
 
 app = typer.Typer(
@@ -24,6 +26,8 @@ serve_app = typer.Typer(no_args_is_help=True, help="One long-running process, in
 models_app = typer.Typer(no_args_is_help=True, help="The default models.")
 app.add_typer(serve_app, name="serve")
 app.add_typer(models_app, name="models")
+data_app = typer.Typer(no_args_is_help=True, help="Files of training records.")
+app.add_typer(data_app, name="data")
 
 console = Console()
 errors = Console(stderr=True)
@@ -172,6 +176,99 @@ def models_fetch() -> None:
     config = settings()
     default_models.fetch_all(config.models, say=console.print)
     console.print(f"models are in {config.models}")
+
+
+@data_app.command("check")
+def data_check(
+    files: Annotated[
+        list[Path], typer.Argument(help=".jsonl and .jsonl.gz.", exists=True, dir_okay=False)
+    ],
+    stage: Annotated[
+        Stage, typer.Option(help="1 compression, 2 instruction tuning, 3 end to end.")
+    ],
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Base model: lengths in its tokens, not in words.", file_okay=False),
+    ] = None,
+    doc_max_length: Annotated[
+        int, typer.Option(min=1, help="Tokens the compressor reads of a document.")
+    ] = 256,
+    generation_top_k: Annotated[
+        int, typer.Option(min=1, help="Documents an answer is made from.")
+    ] = 5,
+    max_faults: Annotated[int, typer.Option(min=0, help="Faults shown of a file.")] = 50,
+    out: Annotated[Path | None, typer.Option("--json", help="Write everything found.")] = None,
+) -> None:
+    """Say what is wrong with training records, by line and field, and how long texts are.
+
+    Exit status 1 when a file has faults.
+    """
+    from clara.commands.data import check_files
+
+    limits = {"doc_max_length": doc_max_length, "generation_top_k": generation_top_k}
+    if not check_files(files, stage, console, base=base, **limits, max_faults=max_faults, out=out):
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help=".jsonl, .jsonl.gz.", exists=True, dir_okay=False),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="Folder or Hub name; empty: that of this installation.")
+    ] = "",
+    mode: Annotated[Reading, typer.Option(help="What the model reads.")] = Reading.LATENT,
+    setting: Annotated[Setting, typer.Option(help="Oracle: the gold first.")] = Setting.NORMAL,
+    ranker: Annotated[
+        Ranker | None,
+        typer.Option(help="What orders the candidates; latent for trained latents, else bm25."),
+    ] = None,
+    reader: Annotated[Reader, typer.Option(help="Who reads plain text.")] = Reader.BASE,
+    top_k: Annotated[int, typer.Option(min=1, help="Passages read.")] = 5,
+    limit: Annotated[int | None, typer.Option(min=1, help="First records of a file.")] = None,
+    likelihood: Annotated[
+        bool,
+        typer.Option("--likelihood", help="Of the gold answers instead: nothing is generated."),
+    ] = False,
+    paraphrase: Annotated[
+        bool, typer.Option("--paraphrase", help="Restate the passages of a stage 1 file instead.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of an answer: 64; of a restatement: a passage's.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="Base model, where it is not the noted one.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "",
+    rate: Annotated[int | None, typer.Option(min=1, help="Tokens per latent row.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the numbers.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="Write every answer, JSON lines.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw cover-EM per set, .png.")] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Earlier --json results to show beside.", exists=True)
+    ] = None,
+) -> None:
+    """Answer files of questions and score answers and ranking: EM, cover-EM, F1, Recall@k."""
+    from clara.commands.evaluate import Request, measure_of
+    from clara.commands.evaluate import evaluate as run
+
+    options = Options(mode, setting, ranker, reader, top_k, max_new_tokens or 64)
+    request = Request(
+        files=files or [],
+        measure=measure_of(likelihood=likelihood, paraphrase=paraphrase),
+        options=options,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        rate=rate,
+        json=out,
+        rows=rows,
+        plot=plot,
+        compare=compare or [],
+    )
+    run(request, settings(), console)
 
 
 def _serve(name: str) -> None:

@@ -102,6 +102,14 @@ class FileWithoutText(InvalidInput):
     """A file that opens but holds no text, such as a scan."""
 
 
+class InvalidDataset(InvalidInput):
+    """A file of training or evaluation records with a fault: which file, line and field."""
+
+
+class InvalidSettings(InvalidInput):
+    """A file of settings with a fault: which key, and what it should be."""
+
+
 class UnknownCollection(InvalidInput):
     """No collection of that name."""
 
@@ -164,6 +172,22 @@ class CheckpointMismatch(ClaraError):
 
 class InvalidCheckpoint(ClaraError):
     """A checkpoint folder that is incomplete or does not fit its base model."""
+
+
+class InvalidTraining(InvalidInput):
+    """A training that cannot run as asked: its configuration, its data, or where it starts from."""
+
+
+class TrainingDiverged(ClaraError):
+    """A loss is no number any more; the last good state is kept."""
+
+
+class DiskFull(ClaraError):
+    """No room left for what had to be written."""
+
+
+class OutOfMemory(ClaraError):
+    """A step needs more memory than the device has."""
 
 
 class ModelMissing(ClaraError):

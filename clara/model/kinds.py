@@ -20,8 +20,12 @@ States = Callable[[Sequence[Sequence[int]]], list[Tensor]]
 class LatentKind(Protocol):
     """How a text becomes a block, and what of two blocks is compared."""
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Input of one pass per text. Raises EmptyText and TextTooLong."""
+    def ids(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
+        """Input of one pass per text; arguments and errors are those of `Tokens.passage_ids`."""
+        ...
+
+    def rows(self, sequence: Sequence[int]) -> int:
+        """Rows of the block of a sequence that `ids` made."""
         ...
 
     def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -39,9 +43,13 @@ class MemoryKind:
 
     tokens: Tokens
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def ids(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
         """`<ENC>` bos text eos, then the memory tokens."""
-        return [[*row, *self.tokens.memory] for row in self.tokens.passage_ids(texts)]
+        return [[*row, *self.tokens.memory] for row in self.tokens.passage_ids(texts, cut=cut)]
+
+    def rows(self, sequence: Sequence[int]) -> int:  # noqa: ARG002 - the same for every text
+        """Always n_mem."""
+        return self.tokens.n_mem
 
     def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Blocks (n_mem, width)."""

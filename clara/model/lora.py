@@ -40,7 +40,7 @@ def merged(model: PreTrainedModel, adapter: Adapter, *, role: str) -> PreTrained
         InvalidCheckpoint: the adapter does not cover exactly the base's layers, or a shape differs.
     """
     linears = block_linears(model)
-    _check(linears, adapter, role)
+    check(linears, adapter, role)
     own = {id(linear.weight) for linear in linears.values()}
     memo: dict[int, object] = {
         id(t): t for t in chain(model.parameters(), model.buffers()) if id(t) not in own
@@ -56,7 +56,8 @@ def merged(model: PreTrainedModel, adapter: Adapter, *, role: str) -> PreTrained
     return twin
 
 
-def _check(linears: Mapping[str, nn.Linear], adapter: Adapter, role: str) -> None:
+def check(linears: Mapping[str, nn.Linear], adapter: Adapter, role: str) -> None:
+    """Raises InvalidCheckpoint unless `adapter` covers exactly `linears`, shapes and all."""
     wanted = {
         f"{name}.lora_{side}.weight": linear for name, linear in linears.items() for side in "AB"
     }

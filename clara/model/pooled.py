@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as padded
 
+from clara.errors import InvalidCheckpoint
 from clara.model.kinds import States
 from clara.model.tokens import Tokens
 
@@ -60,9 +61,13 @@ class PooledKind:
     contextual: bool
     """Whether the gate may be open; without it no pass through the model is needed."""
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """`<ENC>` bos text eos."""
-        return self.tokens.passage_ids(texts)
+    def ids(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
+        """`<ENC>` bos text eos; of a text that was cut, the last id is not pooled either."""
+        return self.tokens.passage_ids(texts, cut=cut)
+
+    def rows(self, sequence: Sequence[int]) -> int:
+        """One for every window of the text."""
+        return math.ceil((len(sequence) - sum(WRAPPING)) / self.rate)
 
     def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Blocks (tokens of the text / rate, rounded up; width), around zero, not `center`."""
@@ -124,6 +129,25 @@ def initial_pooling(texts: Iterable[Sequence[int]], *, vocabulary: int, width: i
     frequency = torch.tensor([seen[token] for token in range(vocabulary)], dtype=torch.float32)
     idf = torch.log((total + 1) / (frequency + 1)).clamp(min=LEAST_IDF)
     return Pooling(weights=idf.log(), gate=torch.zeros(width))
+
+
+def check_pooling(tensors: Mapping[str, Tensor], role: str, *, vocabulary: int, width: int) -> None:
+    """Raises InvalidCheckpoint unless pooling weights have the shapes a base needs.
+
+    Args:
+        tensors: what a checkpoint keeps of `role`.
+        role: whose they are, for the message.
+        vocabulary: rows of the embedding, with the added tokens.
+        width: of one hidden state.
+    """
+    for name, wanted in (("weights", (vocabulary,)), ("gate", (width,))):
+        shape = tuple(tensors[name].shape)
+        if shape != wanted:
+            raise InvalidCheckpoint(
+                f"the {role}'s pooling {name} has shape {shape}; the base needs {wanted}",
+                field=f"{role}.pooling.{name}",
+                remedy="Use the base this checkpoint was trained on",
+            )
 
 
 def pooling_from(tensors: Mapping[str, Tensor], device: torch.device) -> Pooling:

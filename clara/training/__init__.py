@@ -1,0 +1,1 @@
+"""Training: records, batches, losses and the loop of the three stages; knows no queue, no HTTP."""

@@ -1,0 +1,76 @@
+"""Does it learn to compress, or only to answer in style?
+
+Answers are scored once with the right latents and once with those of another record. Recipes that
+learn style alone score alike on both within minutes; the distance is what the compressor does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import torch
+
+from clara.model.compressor import groups
+from clara.training.records import CompressionRecord, Record
+from clara.training.stages import Objective
+from clara.training.trainee import Trainee
+
+
+class Probe:
+    """Dev scores of the model as it is, without merging or saving anything."""
+
+    def __init__(
+        self, trainee: Trainee, objective: Objective, records: Sequence[Record], *, seed: int
+    ) -> None:
+        self._trainee, self._objective, self._seed = trainee, objective, seed
+        self._right = self._examples(records)
+        self._wrong = self._examples(_swapped(records))
+
+    def scores(self) -> Mapping[str, float]:
+        """Mean losses by name; `score` is the answer's, in nats per token, lower is better.
+
+        `wrong` is the answer's from another record's documents.
+        """
+        self._trainee.eval()
+        try:
+            with torch.no_grad():
+                right, wrong = self._mean(self._right), self._mean(self._wrong)
+        finally:
+            self._trainee.train()
+        return {**right, "score": right["answer"], "wrong": wrong["answer"]}
+
+    def _examples(self, records: Sequence[Record]) -> list[Any]:
+        found = (
+            self._objective.example(record, Random(f"{self._seed}:{record.id}"))  # noqa: S311
+            for record in records
+        )
+        return [example for example in found if example is not None]
+
+    def _mean(self, examples: Sequence[Any]) -> dict[str, float]:
+        names = list(self._objective.weights)
+        sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+        order = sorted(range(len(examples)), key=lambda i: examples[i].places)
+        for group in groups(order, [e.places for e in examples], self._trainee.most_tokens):
+            batch = [examples[i] for i in group]
+            found = self._objective(self._trainee, batch)
+            for name in names:
+                sums[name] += float(found[name])
+                counts[name] += sum(example.counts.get(name, 0) for example in batch)
+        return {name: sums[name] / max(counts[name], 1) for name in names}
+
+
+def _swapped(records: Sequence[Record]) -> list[Record]:
+    """Every record with the documents of the next one."""
+    following = [*records[1:], *records[:1]]
+    found: list[Record] = []
+    for record, other in zip(records, following, strict=True):
+        if isinstance(record, CompressionRecord):
+            assert isinstance(other, CompressionRecord)  # noqa: S101 - records of one stage
+            found.append(replace(record, document=other.document))
+        else:
+            assert not isinstance(other, CompressionRecord)  # noqa: S101 - records of one stage
+            found.append(replace(record, documents=other.documents, positives=()))
+    return found
