@@ -10,23 +10,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from clara.errors import CheckpointMismatch
 from clara.model.backbone import (
     Backbone,
+    check_rows,
     embedding_of,
     load_backbone,
-    local_folder,
     pick_device,
     pick_dtype,
     write_rows,
 )
 from clara.model.checkpoint import Checkpoint
 from clara.model.compressor import Compressor
-from clara.model.fingerprints import base_hash, fingerprint, weights_hash
+from clara.model.fingerprints import fingerprint, weights_hash
+from clara.model.fit import hash_of_base
 from clara.model.generator import Generator
+from clara.model.hub import local_folder
 from clara.model.kinds import LatentKind, MemoryKind
 from clara.model.lora import Adapter, merged
-from clara.model.pooled import PooledKind, center_of, pooling_from
+from clara.model.pooled import PooledKind, check_pooling, middle_of, pooling_from
 from clara.model.reasoner import QueryReasoner
 from clara.model.scoring import score
 from clara.model.tokens import Tokens
@@ -97,13 +98,7 @@ def load_models(
     if rate is not None:
         checkpoint = checkpoint.at_rate(rate)
     folder = local_folder(base or checkpoint.config.base)
-    hashed = base_hash(folder, cache=cache)
-    if checkpoint.base_hash not in (None, hashed):
-        raise CheckpointMismatch(
-            f"{checkpoint.name} was trained on base {checkpoint.base_hash}; {folder} is {hashed}",
-            field="base",
-            remedy="Give the base it was trained on",
-        )
+    hashed = hash_of_base(checkpoint, folder, cache=cache)
     place = pick_device(device)
     kind = pick_dtype(place) if dtype is None else dtype
     budget = BATCH_TOKENS[place.type == "cuda"] if max_batch_tokens is None else max_batch_tokens
@@ -113,7 +108,7 @@ def load_models(
     pad = backbone.tokens.pad
     return Models(
         compressor=Compressor(roles["compressor"].base_model, kinds["compressor"], pad, budget),
-        reasoner=QueryReasoner(roles["reasoner"].base_model, kinds["reasoner"], pad),
+        reasoner=QueryReasoner(roles["reasoner"].base_model, kinds["reasoner"], pad, budget),
         generator=_generator(roles["generator"], backbone, checkpoint),
         tokens=backbone.tokens,
         checkpoint=checkpoint,
@@ -138,6 +133,7 @@ def backbone_of(
         device=device,
         dtype=dtype,
     )
+    check_rows(backbone, checkpoint.rows)
     for name, rows in checkpoint.rows.items():
         write_rows(backbone, name, rows)
     return backbone
@@ -148,14 +144,16 @@ def kind_of(backbone: Backbone, checkpoint: Checkpoint, role: str) -> LatentKind
     config, embedding = checkpoint.config, embedding_of(backbone.model).weight
     if config.kind == "memory":
         return MemoryKind(backbone.tokens)
-    kept = checkpoint.pooling.get(role, checkpoint.pooling["compressor"])
+    owner = role if role in checkpoint.pooling else "compressor"
+    kept = checkpoint.pooling[owner]
+    check_pooling(kept, owner, vocabulary=len(embedding), width=backbone.width)
     return PooledKind(
         tokens=backbone.tokens,
         rate=config.compr_rate,
         pooling=pooling_from(kept, embedding.device),
         embedding=embedding,
-        center=center_of(embedding, backbone.tokens.base_size),
-        contextual=config.contextual,
+        middle=middle_of(embedding, backbone.tokens.base_size),
+        contextual=owner in checkpoint.adapters,
     )
 
 
@@ -186,5 +184,5 @@ def _generator(model: PreTrainedModel, backbone: Backbone, checkpoint: Checkpoin
         sep=checkpoint.config.sep,
         context=backbone.context,
         ends=frozenset([*listed, backbone.tokens.eos]),
-        center=center_of(embedding, backbone.tokens.base_size) if pooled else None,
+        center=middle_of(embedding, backbone.tokens.base_size).mean if pooled else None,
     )

@@ -21,13 +21,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as padded
+from torch.nn.utils.rnn import pad_sequence
 
 from clara.errors import InvalidCheckpoint
+from clara.model.backbone import filled
 from clara.model.kinds import States
 from clara.model.tokens import Tokens
 
 WRAPPING = (2, 1)
 """Ids before and behind the text in `Tokens.wrapped`; they are not pooled."""
+
+_NOTHING = 1e-24
 
 LEAST_IDF = 0.1
 """Weight of a token that every passage has."""
@@ -48,6 +52,16 @@ class Pooling:
 
 
 @dataclass(frozen=True)
+class Middle:
+    """Where a base's embedding lies, and how far its rows are from there; float32."""
+
+    mean: Tensor
+    """(width,): mean row."""
+    size: Tensor
+    """Scalar: root mean square of one number of a row, the mean taken off."""
+
+
+@dataclass(frozen=True)
 class PooledKind:
     """Token states, weighted and summed over windows of `rate` tokens; a row for each window."""
 
@@ -56,8 +70,7 @@ class PooledKind:
     pooling: Pooling
     embedding: Tensor
     """(vocabulary, width) of the base."""
-    center: Tensor
-    """(width,), float32: `center_of` the embedding."""
+    middle: Middle
     contextual: bool
     """Whether the gate may be open; without it no pass through the model is needed."""
 
@@ -70,23 +83,23 @@ class PooledKind:
         return math.ceil((len(sequence) - sum(WRAPPING)) / self.rate)
 
     def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Blocks (tokens of the text / rate, rounded up; width), around zero, not `center`."""
-        context = states(sequences) if self.contextual else [None] * len(sequences)
-        return [self._block(row, seen) for row, seen in zip(sequences, context, strict=True)]
+        """Blocks (tokens of the text / rate, rounded up; width), around zero."""
+        inner = [row[WRAPPING[0] : len(row) - WRAPPING[1]] for row in sequences]
+        ids = filled(inner, self.tokens.pad).to(self.embedding.device)
+        lengths = torch.tensor([[len(row)] for row in inner], device=ids.device)
+        there = torch.arange(ids.shape[1], device=ids.device) < lengths
+        token_states = self.embedding[ids].float() - self.middle.mean
+        if self.contextual:
+            seen = [found[WRAPPING[0] : -WRAPPING[1]] for found in states(sequences)]
+            context = _unit(pad_sequence(seen, batch_first=True).float())
+            token_states = token_states + self.pooling.gate * self.middle.size * context
+        weights = self.pooling.weights[ids].exp() * there
+        rows = windows(token_states, weights, self.rate).to(self.embedding.dtype)
+        return [rows[i, : self.rows(row)] for i, row in enumerate(sequences)]
 
     def vector(self, block: Tensor) -> Tensor:
         """The mean row: (width,). So blocks of different lengths and rates can be compared."""
         return block.float().mean(dim=0)
-
-    def _block(self, row: Sequence[int], context: Tensor | None) -> Tensor:
-        inner = slice(WRAPPING[0], len(row) - WRAPPING[1])
-        ids = torch.tensor(row[inner], device=self.embedding.device)
-        states = self.embedding[ids].float() - self.center
-        if context is not None:
-            size = states.detach().square().mean().sqrt()
-            states = states + self.pooling.gate * size * _unit(context[inner].float())
-        weights = self.pooling.weights[ids].exp()
-        return windows(states, weights, self.rate).to(self.embedding.dtype)
 
 
 def windows(states: Tensor, weights: Tensor, rate: int) -> Tensor:
@@ -95,22 +108,27 @@ def windows(states: Tensor, weights: Tensor, rate: int) -> Tensor:
     So a row keeps the length of one token's state while the states differ, whatever the window.
 
     Args:
-        states: (tokens, width).
-        weights: (tokens,), positive.
+        states: (..., tokens, width).
+        weights: (..., tokens), positive; 0 where there is no token.
         rate: tokens per window; the last window may have fewer.
     Returns:
-        (tokens / rate, rounded up; width).
+        (..., tokens / rate, rounded up; width); zeros for windows without a token.
     """
-    rows = math.ceil(len(states) / rate)
-    missing = rows * rate - len(states)
-    spread = padded(weights, (0, missing)).view(rows, rate, 1)
-    summed = (padded(states, (0, 0, 0, missing)).view(rows, rate, -1) * spread).sum(dim=1)
-    return summed / spread.square().sum(dim=1).sqrt()
+    rows = math.ceil(weights.shape[-1] / rate)
+    missing = rows * rate - weights.shape[-1]
+    shape = (*weights.shape[:-1], rows, rate)
+    spread = padded(weights, (0, missing)).reshape(*shape, 1)
+    inside = padded(states, (0, 0, 0, missing)).reshape(*shape, states.shape[-1])
+    length = spread.square().sum(dim=-2).clamp(min=_NOTHING).sqrt()
+    found: Tensor = (inside * spread).sum(dim=-2) / length
+    return found
 
 
-def center_of(embedding: Tensor, base_size: int) -> Tensor:
-    """Mean row (width,) of the base's own tokens, float32."""
-    return embedding[:base_size].detach().float().mean(dim=0)
+def middle_of(embedding: Tensor, base_size: int) -> Middle:
+    """Of the base's own tokens."""
+    own = embedding[:base_size].detach().float()
+    mean = own.mean(dim=0)
+    return Middle(mean, (own - mean).square().mean().sqrt())
 
 
 def initial_pooling(texts: Iterable[Sequence[int]], *, vocabulary: int, width: int) -> Pooling:

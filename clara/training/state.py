@@ -5,44 +5,21 @@ No random state is kept: everything drawn is a function of seed and step.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from clara.errors import DiskFull, InvalidTraining
+from clara.errors import InvalidTraining
+from clara.training.disk import explained as explained
+from clara.training.progress import Progress as Progress
 
 _NAME = "state"
-
-
-@dataclass
-class Progress:
-    """How far a training is."""
-
-    step: int = 0
-    """Optimiser steps done."""
-    seconds: float = 0.0
-    """Spent in steps, over all resumptions."""
-    tokens: int = 0
-    """Token places that went through the model."""
-    skipped: int = 0
-    """Records that left nothing to learn from."""
-    best: float | None = None
-    """Best dev score so far; lower is better."""
-    best_step: int | None = None
-    worse: int = 0
-    """Scores since the best one."""
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    """Dev scores by step."""
 
 
 def write(
@@ -52,19 +29,35 @@ def write(
     progress: Progress,
 ) -> None:
     """Replace the state in `folder`, whole or not at all. Raises DiskFull."""
-    part, final = folder / f".{_NAME}.part", folder / _NAME
+    part = folder / f".{_NAME}.part"
     shutil.rmtree(part, ignore_errors=True)
-    with explained(folder):
-        part.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in learned.items()}, part / "learned")
-        save_file(_moments(learned, optimiser), part / "moments")
-        (part / "progress.json").write_text(json.dumps(asdict(progress)))
-        before = folder / f".{_NAME}.before"
-        shutil.rmtree(before, ignore_errors=True)
-        if final.exists():
-            final.rename(before)
-        part.rename(final)
-        shutil.rmtree(before, ignore_errors=True)
+    try:
+        with explained(folder):
+            part.mkdir(parents=True)
+            kept = {k: v.detach().cpu().contiguous() for k, v in learned.items()}
+            save_file(kept, part / "learned")
+            save_file(_moments(learned, optimiser), part / "moments")
+            (part / "progress.json").write_text(json.dumps(asdict(progress)))
+            replace(part, folder / _NAME)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def replace(part: Path, final: Path) -> None:
+    """Put a folder in the place of another; `recover` finishes what a kill leaves half done."""
+    before = _before(final)
+    shutil.rmtree(before, ignore_errors=True)
+    if final.exists():
+        final.rename(before)
+    part.rename(final)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(folder: Path, name: str = _NAME) -> None:
+    """Put back the older folder where a kill came between the two renames of `replace`."""
+    final = folder / name
+    if not final.exists() and _before(final).exists():
+        _before(final).rename(final)
 
 
 def read(
@@ -75,9 +68,7 @@ def read(
     Raises:
         InvalidTraining: the state is of a training with other parameters.
     """
-    before, final = folder / f".{_NAME}.before", folder / _NAME
-    if not final.exists() and before.exists():  # killed between the two renames
-        before.rename(final)
+    final = folder / _NAME
     if not final.exists():
         return Progress()
     kept = load_file(final / "learned")
@@ -94,25 +85,8 @@ def read(
     return Progress(**json.loads((final / "progress.json").read_text()))
 
 
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Writing that fails for want of room is DiskFull."""
-    try:
-        yield
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-            free = shutil.disk_usage(_existing(folder)).free
-            raise DiskFull(
-                f"no room left in {folder} ({free / 1e6:.0f} MB free)",
-                field=str(folder),
-                remedy="Make room and start again: the training goes on from its last state",
-            ) from error
-        raise
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def _before(final: Path) -> Path:
+    return final.with_name(f".{final.name}.before")
 
 
 def _moments(

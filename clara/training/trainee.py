@@ -15,7 +15,7 @@ from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.model.compressor import groups
 from clara.model.generator import starts
 from clara.model.kinds import LatentKind, MemoryKind
-from clara.model.pooled import PooledKind, Pooling, center_of
+from clara.model.pooled import PooledKind, Pooling, middle_of
 from clara.training.adapters import Adapters, Switch, all_roles, checkpointing
 
 
@@ -67,7 +67,7 @@ class Trainee(nn.Module):
         self._objective = objective
         self.most_tokens = most_tokens
         embedding = embedding_of(self.model).weight
-        self._center = center_of(embedding, self.tokens.base_size)
+        self._middle = middle_of(embedding, self.tokens.base_size)
         if recompute:
             checkpointing(self.model, self.switch)
 
@@ -90,7 +90,7 @@ class Trainee(nn.Module):
             rate=rate or self.config.compr_rate,
             pooling=cast(_PoolingModule, self.poolings[owner]).pooling(),
             embedding=embedding_of(self.model).weight,
-            center=self._center,
+            middle=self._middle,
             contextual=self.adapters.has(owner),
         )
 
@@ -140,8 +140,14 @@ class Trainee(nn.Module):
         where a causal model cannot look.
         """
         hidden = self._read(targets, role)
-        rows = [hidden[i, t.prompt - 1 : len(t.ids) - 1] for i, t in enumerate(targets) if t.labels]
-        logits: Tensor = head_of(self.model)(torch.cat(rows))
+        longest = hidden.shape[1]
+        before = [
+            place
+            for i, t in enumerate(targets)
+            for place in range(i * longest + t.prompt - 1, i * longest + len(t.ids) - 1)
+        ]
+        rows = hidden.flatten(0, 1)[torch.tensor(before, device=hidden.device)]
+        logits: Tensor = head_of(self.model)(rows)
         return logits
 
     def labels(self, targets: Sequence[Target]) -> Tensor:
@@ -199,7 +205,7 @@ class Trainee(nn.Module):
             flat = embeds.flatten(0, 1)
             values = torch.cat(latents).float()
             if self.config.kind == "pooled":
-                values = values + self._center
+                values = values + self._middle.mean
             at = torch.tensor(places, device=flat.device)
             embeds = flat.index_copy(0, at, values.to(flat.dtype)).view_as(embeds)
         with self.switch.on(role):

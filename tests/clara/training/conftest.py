@@ -41,7 +41,7 @@ def config(stage: int, kind: str = "memory", **changes: Any) -> StageConfig:
         latents["rates"] = [4, 16]
     values = {"lora_r": RANK, "dropout": 0.0, "dtype": "float32", "max_len": 256}
     optimiser = {"learning_rate": 0.01, "batch_size": 4, **changes.pop("optimiser", {})}
-    length = {"score_every": 0, "max_steps": 6, **changes.pop("length", {})}
+    length = {"score_every": 0, "max_steps": 6, "epochs": 1000, **changes.pop("length", {})}
     if stage > 1:
         values["generation_top_k"] = 2
     return from_dict(
