@@ -6,6 +6,7 @@ and a worker into the error kept with a failed run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -106,6 +107,24 @@ class InvalidDataset(InvalidInput):
     """A file of training or evaluation records with a fault: which file, line and field."""
 
 
+class FaultyRecords(InvalidDataset):
+    """Files of training records with faults, the first of which are listed.
+
+    Args:
+        faults: JSON objects with file, line, field, kind, reason and value.
+    """
+
+    def __init__(
+        self, message: str, *, faults: Sequence[Mapping[str, Any]] = (), **more: Any
+    ) -> None:
+        super().__init__(message, **more)
+        self.faults = [dict(fault) for fault in faults]
+
+    def as_dict(self) -> dict[str, Any]:
+        """With the faults listed."""
+        return super().as_dict() | {"faults": self.faults}
+
+
 class InvalidSettings(InvalidInput):
     """A file of settings with a fault: which key, and what it should be."""
 
@@ -128,6 +147,10 @@ class UnknownQuestion(InvalidInput):
 
 class UnknownRun(InvalidInput):
     """No run of that id."""
+
+
+class UnknownCheckpoint(InvalidInput):
+    """No checkpoint of that id or name is registered."""
 
 
 class LatentsNotReady(ClaraError):
@@ -178,8 +201,28 @@ class InvalidTraining(InvalidInput):
     """A training that cannot run as asked: its configuration, its data, or where it starts from."""
 
 
+class PromotionRefused(ClaraError):
+    """A checkpoint the gate does not let through."""
+
+
 class TrainingDiverged(ClaraError):
     """A loss is no number any more; the last good state is kept."""
+
+
+class TrainingKilled(ClaraError):
+    """The process of a training was ended from outside; it goes on from its last state."""
+
+    retryable = True
+
+
+class TrainingBusy(ClaraError):
+    """Another process still trains in a training's folder."""
+
+    retryable = True
+
+
+class TrainingFailed(ClaraError):
+    """The process of a training ended by a fault of its own; its log says more."""
 
 
 class DiskFull(ClaraError):

@@ -23,6 +23,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from clara.model.checkpoint import ROLES, Checkpoint, CheckpointConfig, save
+from clara.model.lora import block_linears
+
 HIDDEN = 32
 UNKNOWN, NOTHING, START, END = "[UNK]", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -120,3 +123,59 @@ def _byte_level_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         model_max_length=2048,
     )
+
+
+def tiny_checkpoint(
+    folder: Path,
+    base: Path,
+    *,
+    rate: int = 4,
+    doc_max_length: int = 32,
+    top_k: int = 2,
+    pooled_rates: tuple[int, ...] = (),
+) -> Path:
+    """A checkpoint of three random adapters over a tiny base, as the last stage leaves it.
+
+    With `pooled_rates` it is of the pooled kind, for those rates.
+    """
+    model = LlamaForCausalLM.from_pretrained(base)
+    source = torch.Generator().manual_seed(rate)
+    config = CheckpointConfig(
+        str(base),
+        compr_rate=rate,
+        doc_max_length=doc_max_length,
+        lora_r=4,
+        generation_top_k=top_k,
+        training_stage="stage2",
+        kind="pooled" if pooled_rates else "memory",
+        different_mem_tokens=not pooled_rates,
+        rates=pooled_rates,
+    )
+    adapters = {role: _adapter(model, source, rank=4) for role in ROLES}
+    rows = torch.randn((config.added, HIDDEN), generator=source)
+    pooling = {
+        "weights": torch.randn(model.config.vocab_size + config.added, generator=source),
+        "gate": torch.randn(HIDDEN, generator=source),
+    }
+    made = Checkpoint(
+        config,
+        adapters,
+        {"embed": rows},
+        trained=True,
+        name="tiny",
+        pooling={"compressor": pooling} if pooled_rates else {},
+    )
+    return save(made, folder)
+
+
+def _adapter(
+    model: LlamaForCausalLM, source: torch.Generator, *, rank: int
+) -> dict[str, torch.Tensor]:
+    """Large enough to change every output."""
+    made = {}
+    for name, linear in block_linears(model).items():
+        down = torch.randn((rank, linear.in_features), generator=source)
+        up = torch.randn((linear.out_features, rank), generator=source)
+        made[f"{name}.lora_A.weight"] = 0.1 * down
+        made[f"{name}.lora_B.weight"] = 0.1 * up
+    return made

@@ -33,14 +33,17 @@ class Compressor:
     max_batch_tokens: int
     """Most token places, filling included, of one pass: the longest wait of a question."""
 
-    def plan(self, texts: Sequence[str]) -> list[Batch]:
+    def plan(self, texts: Sequence[str], *, cut: bool = False) -> list[Batch]:
         """Batches of similar length under the token budget, the shortest texts first.
 
+        Args:
+            texts: passages.
+            cut: read the beginning of a long text, as the published code does.
         Raises:
             EmptyText: a text of white space only.
-            TextTooLong: a text of more than `doc_max_length` tokens.
+            TextTooLong: a text of more than `doc_max_length` tokens, unless `cut`.
         """
-        ids = [tuple(row) for row in self.kind.ids(texts)]
+        ids = [tuple(row) for row in self.kind.ids(texts, cut=cut)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         return [
             Batch(tuple(group), tuple(ids[i] for i in group))
@@ -55,10 +58,10 @@ class Compressor:
             together = torch.cat(blocks).cpu()
         return [block.clone() for block in torch.split(together, [len(block) for block in blocks])]
 
-    def compress(self, texts: Sequence[str]) -> list[Tensor]:
-        """One latent (rows, width) per text, in the order of the texts. Raises what `plan` does."""
+    def compress(self, texts: Sequence[str], *, cut: bool = False) -> list[Tensor]:
+        """One latent (rows, width) per text, in the order of the texts. As `plan` otherwise."""
         found: dict[int, Tensor] = {}
-        for batch in self.plan(texts):
+        for batch in self.plan(texts, cut=cut):
             found.update(zip(batch.positions, self.run(batch), strict=True))
         return [found[position] for position in range(len(texts))]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from clara.errors import Cancelled, CheckpointMismatch, InvalidText, TextTooLong
-from clara.model.backbone import embedding_of, head_of
+from clara.model.backbone import embedding_of
+from clara.model.decoding import Decoding
+from clara.model.pieces import Pieces
+from clara.model.sampling import GREEDY, Sampling
 from clara.model.tokens import Tokens
 
 OnToken = Callable[[str], None]
@@ -35,8 +38,18 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class _Options:
+    """What one decoding is run with."""
+
+    model: PreTrainedModel
+    max_new_tokens: int
+    should_stop: ShouldStop | None
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
 class Generator:
-    """The base with the generator adapter, and the base as it is for plain text. Greedy."""
+    """The base with the generator adapter, and the base as it is for plain text."""
 
     model: PreTrainedModel
     """Causal language model that reads latents."""
@@ -60,6 +73,7 @@ class Generator:
         max_new_tokens: int,
         on_token: OnToken | None = None,
         should_stop: ShouldStop | None = None,
+        sampling: Sampling = GREEDY,
     ) -> Generated:
         """Answer from latents (rows, width), best passage first.
 
@@ -69,6 +83,7 @@ class Generator:
             max_new_tokens: most tokens of the answer; fewer where the context ends.
             on_token: called with each new piece of text, in this thread.
             should_stop: asked before every token.
+            sampling: the most likely tokens unless given.
         Raises:
             CheckpointMismatch: a latent has another shape than this checkpoint makes.
             TextTooLong: the prompt leaves no room in the base's context.
@@ -76,7 +91,8 @@ class Generator:
         """
         start = perf_counter()
         prompt = self.prompt_from_latents(question, latents)
-        return self._answer(self.model, prompt, start, max_new_tokens, on_token, should_stop)
+        chosen = _Options(self.model, max_new_tokens, should_stop, sampling)
+        return self._answer(prompt, chosen, start, on_token)
 
     def answer_from_text(
         self,
@@ -86,11 +102,13 @@ class Generator:
         max_new_tokens: int,
         on_token: OnToken | None = None,
         should_stop: ShouldStop | None = None,
+        sampling: Sampling = GREEDY,
     ) -> Generated:
-        """Answer from passages as plain text, best first. Raises as `answer_from_latents`."""
+        """Answer from passages as plain text, best first. Otherwise as `answer_from_latents`."""
         start = perf_counter()
         prompt = self.prompt_from_text(question, passages)
-        return self._answer(self.text_model, prompt, start, max_new_tokens, on_token, should_stop)
+        chosen = _Options(self.text_model, max_new_tokens, should_stop, sampling)
+        return self._answer(prompt, chosen, start, on_token)
 
     def prompt_from_latents(self, question: str, latents: Sequence[Tensor]) -> Tensor:
         """Input embeddings (tokens, width) with the latents in their places."""
@@ -136,8 +154,9 @@ class Generator:
         model: PreTrainedModel | None = None,
         on_ids: Callable[[list[int]], None] | None = None,
         should_stop: ShouldStop | None = None,
+        sampling: Sampling = GREEDY,
     ) -> list[list[int]]:
-        """Greedy token ids for prompts (tokens, width), run as one batch.
+        """Token ids for prompts (tokens, width), run as one batch.
 
         Args:
             prompts: input embeddings, of any lengths.
@@ -145,10 +164,55 @@ class Generator:
             model: `self.model` unless given.
             on_ids: called with the new id of every prompt, once per step.
             should_stop: asked before every step.
+            sampling: the most likely tokens unless given.
         Returns:
             New ids per prompt, up to and with its end token.
+        Raises:
+            TextTooLong: a prompt leaves no room in the base's context.
+            Cancelled: `should_stop` said so.
         """
-        model = self.model if model is None else model
+        chosen = _Options(model or self.model, max_new_tokens, should_stop, sampling)
+        answers: list[list[int]] = [[] for _ in prompts]
+        for ids in self._steps(prompts, chosen):
+            if on_ids is not None:
+                on_ids(ids)
+            for answer, token in zip(answers, ids, strict=True):
+                if not answer or answer[-1] not in self.ends:
+                    answer.append(token)
+            if all(answer[-1] in self.ends for answer in answers):
+                break
+        return answers
+
+    def stream(
+        self,
+        prompt: Tensor,
+        *,
+        max_new_tokens: int,
+        model: PreTrainedModel | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> Iterator[str]:
+        """The text for one prompt (tokens, width), piece by piece, as the caller asks for it.
+
+        The model computes between two pieces, in the caller's thread; who stops asking stops it.
+        Joined, the pieces are the decoded ids of `generate`, white space included. Otherwise as
+        `generate`.
+        """
+        pieces = Pieces(self.tokens.decode)
+        chosen = _Options(model or self.model, max_new_tokens, None, sampling)
+        for (token,) in self._steps([prompt], chosen):
+            if piece := pieces.put(token):
+                yield piece
+            if token in self.ends:
+                break
+        if piece := pieces.end():
+            yield piece
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Answer text of generated ids: without special tokens, stripped."""
+        return self.tokens.decode(ids).strip()
+
+    def _steps(self, prompts: Sequence[Tensor], chosen: _Options) -> Iterator[list[int]]:
+        """The new id of every prompt, step by step, end tokens or not."""
         longest = max(len(prompt) for prompt in prompts)
         if longest >= self.context:
             raise TextTooLong(
@@ -156,49 +220,39 @@ class Generator:
                 limit=self.context,
                 remedy="Use fewer or shorter passages",
             )
-        answers: list[list[int]] = [[] for _ in prompts]
-        with torch.inference_mode():
-            decode = _Decode(model, prompts, longest)
-            for _ in range(min(max_new_tokens, self.context - longest)):
-                if should_stop is not None and should_stop():
-                    raise Cancelled("the answer was cancelled")
-                ids = decode.step()
-                if on_ids is not None:
-                    on_ids(ids)
-                for answer, token in zip(answers, ids, strict=True):
-                    if not answer or answer[-1] not in self.ends:
-                        answer.append(token)
-                if all(answer[-1] in self.ends for answer in answers):
-                    break
-        return answers
-
-    def text_of(self, ids: Sequence[int]) -> str:
-        """Answer text of generated ids: without special tokens, stripped."""
-        return self.tokens.decode(ids).strip()
+        decoding = Decoding(chosen.model, prompts, chosen.sampling)
+        for _ in range(min(chosen.max_new_tokens, self.context - longest)):
+            if chosen.should_stop is not None and chosen.should_stop():
+                raise Cancelled("the answer was cancelled")
+            yield decoding.step()
 
     def _answer(
-        self,
-        model: PreTrainedModel,
-        prompt: Tensor,
-        start: float,
-        max_new_tokens: int,
-        on_token: OnToken | None,
-        should_stop: ShouldStop | None,
+        self, prompt: Tensor, chosen: _Options, start: float, on_token: OnToken | None
     ) -> Generated:
-        stream = _Stream(self.tokens.decode, on_token)
+        pieces = Pieces(self.tokens.decode, stripped=True)
+        first_at: list[float] = []
+
+        def take(ids: list[int]) -> None:
+            if not first_at:
+                first_at.append(perf_counter())
+            if on_token is not None and (piece := pieces.put(ids[0])):
+                on_token(piece)
+
         (ids,) = self.generate(
             [prompt],
-            max_new_tokens=max_new_tokens,
-            model=model,
-            on_ids=stream.put,
-            should_stop=should_stop,
+            max_new_tokens=chosen.max_new_tokens,
+            model=chosen.model,
+            on_ids=take,
+            should_stop=chosen.should_stop,
+            sampling=chosen.sampling,
         )
-        stream.end()
+        if on_token is not None and (piece := pieces.end()):
+            on_token(piece)
         return Generated(
             text=self.text_of(ids),
             token_ids=tuple(ids),
             prompt_tokens=len(prompt),
-            first_token_s=(stream.first_at or perf_counter()) - start,
+            first_token_s=(first_at[0] if first_at else perf_counter()) - start,
             total_s=perf_counter() - start,
             finished=bool(ids) and ids[-1] in self.ends,
         )
@@ -232,87 +286,3 @@ def starts(ids: Sequence[int], rows: Sequence[int], tokens: Tokens, sep: bool) -
         found.append(at)
         at += count + sep
     return found
-
-
-class _Decode:
-    """One batch on its way through the model: a cache, and the next step's input."""
-
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Tensor], longest: int) -> None:
-        self._model = model
-        self._cache = DynamicCache(config=model.config)
-        self._embeds = torch.stack([_left_filled(prompt, longest) for prompt in prompts])
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._embeds.device)
-        self._mask: Tensor | None = None
-        self._next = lengths
-        if int(lengths.min()) < longest:
-            columns = torch.arange(longest, device=lengths.device)
-            self._mask = (columns >= (longest - lengths).unsqueeze(1)).long()
-
-    def step(self) -> list[int]:
-        """The next id of every prompt. Only the last position goes through the head."""
-        hidden = self._model.base_model(
-            inputs_embeds=self._embeds,
-            attention_mask=self._mask,
-            position_ids=self._positions(),
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        ids: Tensor = head_of(self._model)(hidden).argmax(dim=-1)
-        self._advance(ids)
-        found: list[int] = ids.tolist()
-        return found
-
-    def _positions(self) -> Tensor | None:
-        """Positions count from each prompt's own first token; None where all are equally long."""
-        if self._mask is None:
-            return None
-        if self._embeds.shape[1] == 1:
-            return self._next.unsqueeze(1) - 1
-        return (self._mask.cumsum(dim=1) - 1).clamp(min=0)
-
-    def _advance(self, ids: Tensor) -> None:
-        self._embeds = embedding_of(self._model)(ids).unsqueeze(1)
-        self._next = self._next + 1
-        if self._mask is not None:
-            self._mask = torch.cat([self._mask, self._mask.new_ones(len(ids), 1)], dim=1)
-
-
-def _left_filled(prompt: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(prompt, (0, 0, length - len(prompt), 0))
-
-
-class _Stream:
-    """Ids of one answer -> pieces of text, held back while a character is incomplete."""
-
-    def __init__(self, decode: Callable[[Sequence[int]], str], on_token: OnToken | None) -> None:
-        self._decode = decode
-        self._on_token = on_token
-        self._told: list[int] = []
-        self._held: list[int] = []
-        self._begun = False
-        self.first_at: float | None = None
-
-    def put(self, ids: list[int]) -> None:
-        """Take the next id; tell its text once it ends in a whole character."""
-        if self.first_at is None:
-            self.first_at = perf_counter()
-        if self._on_token is not None:
-            self._held += ids
-            self._tell(whole=False)
-
-    def end(self) -> None:
-        """Tell what was held back."""
-        if self._on_token is not None:
-            self._tell(whole=True)
-
-    def _tell(self, *, whole: bool) -> None:
-        """Decode from the last told ids on, so that a tokenizer's leading space stays in place."""
-        before = self._decode(self._told)
-        piece = self._decode(self._told + self._held)[len(before) :]
-        if not piece or (piece.endswith("\ufffd") and not whole):
-            return
-        self._told, self._held = self._held, []
-        piece = piece if self._begun else piece.lstrip()
-        if piece and self._on_token is not None:
-            self._begun = True
-            self._on_token(piece)

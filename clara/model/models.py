@@ -19,7 +19,7 @@ from clara.model.backbone import (
     pick_dtype,
     write_rows,
 )
-from clara.model.checkpoint import Checkpoint
+from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.model.compressor import Compressor
 from clara.model.fingerprints import fingerprint, weights_hash
 from clara.model.fit import hash_of_base
@@ -109,7 +109,7 @@ def load_models(
     return Models(
         compressor=Compressor(roles["compressor"].base_model, kinds["compressor"], pad, budget),
         reasoner=QueryReasoner(roles["reasoner"].base_model, kinds["reasoner"], pad, budget),
-        generator=_generator(roles["generator"], backbone, checkpoint),
+        generator=generator_of(roles["generator"], backbone, checkpoint.config),
         tokens=backbone.tokens,
         checkpoint=checkpoint,
         fingerprint=fingerprint(checkpoint, hashed, dtype=kind),
@@ -172,16 +172,17 @@ def _roles(backbone: Backbone, checkpoint: Checkpoint) -> dict[str, PreTrainedMo
     return {role: made[id(adapter)] for role, adapter in wanted.items()}
 
 
-def _generator(model: PreTrainedModel, backbone: Backbone, checkpoint: Checkpoint) -> Generator:
+def generator_of(model: PreTrainedModel, backbone: Backbone, config: CheckpointConfig) -> Generator:
+    """Answers with `model`, from latents that a checkpoint of `config` makes over `backbone`."""
     ends = model.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
     embedding = embedding_of(backbone.model).weight
-    pooled = checkpoint.config.kind == "pooled"
+    pooled = config.kind == "pooled"
     return Generator(
         model=model,
         text_model=backbone.model,
         tokens=backbone.tokens,
-        sep=checkpoint.config.sep,
+        sep=config.sep,
         context=backbone.context,
         ends=frozenset([*listed, backbone.tokens.eos]),
         center=middle_of(embedding, backbone.tokens.base_size).mean if pooled else None,

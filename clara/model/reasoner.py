@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from clara.errors import QuestionTooLong, TextTooLong
 from clara.model.backbone import hidden_states
+from clara.model.compressor import groups
 from clara.model.kinds import LatentKind
 
 
@@ -24,6 +25,8 @@ class QueryReasoner:
     trunk: nn.Module
     kind: LatentKind
     pad: int
+    max_batch_tokens: int
+    """Most token places, filling included, of one pass."""
 
     def encode(self, questions: Sequence[str]) -> list[Tensor]:
         """One query latent (rows, width) per question, float32, on the CPU.
@@ -33,6 +36,14 @@ class QueryReasoner:
             QuestionTooLong: a question of more than `doc_max_length` tokens.
         """
         ids = self._ids(questions)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        found: dict[int, Tensor] = {}
+        for group in groups(order, [len(row) for row in ids], self.max_batch_tokens):
+            found.update(zip(group, self._run([ids[i] for i in group]), strict=True))
+        return [found[position] for position in range(len(ids))]
+
+    def _run(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        """One pass."""
         with torch.inference_mode():
             states = partial(hidden_states, self.trunk, pad=self.pad)
             blocks = self.kind.blocks(states, ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, cast
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from clara.errors import EmptyText, InvalidCheckpoint, InvalidText, TextTooLong
+from clara.model.files import read_json
 from clara.prompts import SEPARATOR, ChatTemplate, PlainText, PromptBuilder
 
 
@@ -76,17 +76,23 @@ class Tokens:
         """Tokens of each text as the compressor counts them, against `doc_max_length`."""
         return [len(row) - 3 for row in self.wrapped(texts)]
 
-    def passage_ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def passage_ids(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
         """`wrapped` texts that one compressor or reasoner pass takes.
 
+        Args:
+            texts: any.
+            cut: take the beginning of a long text, and one token more in place of its end token:
+                what the published code does to every text, silently.
         Raises:
             EmptyText: a text of white space only.
-            TextTooLong: a text of more than `doc_max_length` tokens; nothing is cut.
+            TextTooLong: a text of more than `doc_max_length` tokens, unless `cut`.
         """
         for position, text in enumerate(texts):
             if not text.strip():
                 raise EmptyText(f"text {position} is empty", field=f"/{position}")
         ids = self.wrapped(texts)
+        if cut:
+            return [row[: self.doc_max_length + 3] for row in ids]
         for position, row in enumerate(ids):
             if len(row) - 3 > self.doc_max_length:
                 raise TextTooLong(
@@ -117,12 +123,10 @@ def load_tokens(
         different: one memory token per place, or `<MEM>` in all of them.
         kbtc: the checkpoint has the additional `<KBTC>` row.
     Raises:
-        InvalidCheckpoint: no chat template, no bos or eos and no rule that gives one, or a
-            vocabulary that holds an added token already.
+        InvalidCheckpoint: no usable tokenizer, no chat template, no bos or eos and no rule that
+            gives one, or a vocabulary that holds an added token already.
     """
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True
-    )
+    tokenizer = _tokenizer_in(folder)
     if not tokenizer.chat_template:
         raise InvalidCheckpoint(
             f"the base in {folder} has no chat template",
@@ -156,6 +160,20 @@ def load_tokens(
         control=frozenset(_ids_of(tokenizer, control).values()) - {tokenizer.unk_token_id},
         prompts=PromptBuilder(_template(tokenizer), n_mem, tuple(memory), PlainText(control)),
     )
+
+
+def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True
+        )
+    except Exception as error:  # whatever a missing or damaged file makes the library raise
+        raise InvalidCheckpoint(
+            f"the base in {folder} has no tokenizer that can be loaded: {error}",
+            field="tokenizer.json",
+            remedy="Fetch the base again, with its tokenizer",
+        ) from error
+    return found
 
 
 def _ids_of(tokenizer: PreTrainedTokenizerBase, names: list[str]) -> dict[str, int]:
@@ -213,7 +231,4 @@ def _own_special_tokens(folder: Path) -> list[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_json(path) if path.exists() else {}

@@ -22,6 +22,7 @@ from clara.pipeline.reading import Tokenizer, reading, shown_title
 from clara.retrieval import hybrid
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.types import Candidate, Mode
+from clara.wording import NOTHING_FOUND, UNTRAINED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,14 +36,6 @@ if TYPE_CHECKING:
     from clara.serving.engine import Engine
 
 log = logging.getLogger(__name__)
-
-NOTHING_FOUND = "The documents of this collection do not answer this question."
-"""Said without asking the model, when no passage is left to read."""
-
-UNTRAINED = (
-    "The checkpoint is untrained: its latents carry no meaning yet, so an answer made from them "
-    "is not worth reading. Text mode reads the passages themselves."
-)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,21 @@ def test_a_text_of_exactly_the_limit_is_taken_and_one_token_more_is_not(models: 
     assert (caught.value.limit, caught.value.field) == (32, "/1")
 
 
+def test_a_text_that_may_be_cut_is_read_up_to_the_limit_and_one_token_more(
+    models: Models,
+) -> None:
+    fits, more = "z" * 33, "z" * 50
+    (row,) = models.compressor.kind.ids([more], cut=True)
+    assert row == [*models.tokens.wrapped([fits])[0][:-1], *models.tokens.memory]
+    cut, same = models.compressor.compress([more, fits], cut=True)
+    assert torch.allclose(cut, same, atol=2e-5)
+    short, plain = (
+        models.compressor.compress(["tea"], cut=True),
+        models.compressor.compress(["tea"]),
+    )
+    assert torch.equal(short[0], plain[0])
+
+
 def test_a_text_of_white_space_is_refused(models: Models) -> None:
     with pytest.raises(EmptyText, match="text 1 is empty"):
         models.compressor.compress(["tea", " \n\t"])

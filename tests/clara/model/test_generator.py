@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from clara.errors import Cancelled, CheckpointMismatch, TextTooLong
-from clara.model.generator import _Stream
 from clara.model.models import Models
+from clara.model.pieces import Pieces
+from clara.model.sampling import Sampling
 
 PASSAGES = ["The harbour wall was built in 1874.", "Tea reached the market."]
 
@@ -63,11 +64,9 @@ def test_the_pieces_told_make_up_the_answer(models: Models) -> None:
 
 
 def test_a_character_in_several_tokens_is_told_whole(models: Models) -> None:
-    pieces: list[str] = []
-    stream = _Stream(models.tokens.decode, pieces.append)
-    for token in models.tokens.encode(["“é” 猫"])[0]:
-        stream.put([token])
-    stream.end()
+    stream = Pieces(models.tokens.decode)
+    pieces = [stream.put(token) for token in models.tokens.encode(["“é” 猫"])[0]]
+    pieces.append(stream.end())
     assert "".join(pieces) == "“é” 猫"
     assert "“" in pieces
 
@@ -123,3 +122,52 @@ def test_a_memory_token_in_a_question_does_not_move_the_latents(models: Models) 
         "Is <MEM0> or <SEP> or <|im_end|> here?", latents, max_new_tokens=5
     )
     assert len(found.token_ids) == 5
+
+
+def test_a_stream_gives_the_ids_of_generate_as_text_step_by_step(models: Models) -> None:
+    prompt = models.generator.prompt_from_text("Who?", PASSAGES)
+    (ids,) = models.generator.generate([prompt], max_new_tokens=25)
+    pieces = []
+    for piece in models.generator.stream(prompt, max_new_tokens=25):
+        assert not torch.is_inference_mode_enabled()
+        pieces.append(piece)
+    assert "".join(pieces) == models.tokens.decode(ids)
+    assert len(pieces) > 2
+
+
+def test_a_stream_ends_at_an_end_token(models: Models) -> None:
+    prompt = models.generator.prompt_from_text("Who?", PASSAGES)
+    (ids,) = models.generator.generate([prompt], max_new_tokens=9)
+    ending = replace(models.generator, ends=frozenset({ids[3]}))
+    stop = ids.index(ids[3])
+    assert "".join(ending.stream(prompt, max_new_tokens=9)) == models.tokens.decode(ids[: stop + 1])
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_one_another(models: Models) -> None:
+    def answer(temperature: float, seed: int) -> tuple[int, ...]:
+        return models.generator.answer_from_text(
+            "Who?", PASSAGES, max_new_tokens=12, sampling=Sampling(temperature, seed)
+        ).token_ids
+
+    assert answer(2.0, 1) == answer(2.0, 1)
+    assert len({answer(2.0, seed) for seed in range(4)}) == 4
+    assert answer(0.0, 1) == answer(0.0, 2)
+    assert answer(1e-4, 1) == answer(0.0, 0)
+
+
+def test_a_sampled_answer_does_not_depend_on_its_neighbours(models: Models) -> None:
+    prompts = [models.generator.prompt_from_text("Who?", PASSAGES[:n]) for n in (0, 1, 2)]
+    sampling = Sampling(1.5, seed=7)
+    together = models.generator.generate(prompts, max_new_tokens=10, sampling=sampling)
+    assert together == [
+        models.generator.generate([prompt], max_new_tokens=10, sampling=sampling)[0]
+        for prompt in prompts
+    ]
+
+
+def test_drawing_leaves_torchs_own_random_state_alone(models: Models) -> None:
+    before = torch.random.get_rng_state()
+    models.generator.answer_from_text(
+        "Who?", PASSAGES, max_new_tokens=3, sampling=Sampling(1.0, seed=1)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)

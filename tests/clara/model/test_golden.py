@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from clara import CLaRa
 from clara.model.backbone import head_of
 from clara.model.topk import select
 from tests.clara.model.golden import CASES, FOLDER, TOLERANCE, Case, error, open_case
@@ -144,6 +145,41 @@ def prompts_of(case: Case, trial: dict[str, Any]) -> list[Tensor]:
         generator.prompt_from_latents(*pair)
         for pair in zip(trial["questions"], latents, strict=True)
     ]
+
+
+def test_the_published_calls_give_the_published_answers_and_choices(case: Case) -> None:
+    model = CLaRa.from_pretrained(
+        FOLDER / "checkpoints",
+        subfolder=case.name,
+        base=FOLDER / case.expected["base"],
+        device="cpu",
+        dtype="float32",
+    )
+    for trial in case.expected["generation"]:
+        options = {"max_new_tokens": trial["max_new_tokens"]}
+        if trial["fn"] == "generate_from_compressed_documents_and_questions":
+            latents = [
+                model.compress_documents(texts, long_documents="cut")
+                for texts in trial["documents"]
+            ]
+            found = model.generate_from_latents(trial["questions"], latents, **options)
+        else:
+            call = getattr(model, trial["fn"])
+            options |= {ours: trial[theirs] for theirs, ours in OPTIONS.items() if theirs in trial}
+            found = call(
+                questions=trial["questions"],
+                documents=trial["documents"],
+                long_documents="cut",
+                **options,
+            )
+        if "topk_idx" in trial:
+            found, chosen = found
+            assert chosen == trial["topk_idx"]
+        assert found == trial["text"]
+
+
+OPTIONS = {"paraphrase_index": "instruction", "generation_top_k": "generation_top_k"}
+"""What a recorded trial calls an argument, and what it is called here."""
 
 
 def filled(case: Case, ids: list[int], trial: dict[str, Any]) -> list[int]:

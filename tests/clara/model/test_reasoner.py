@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,6 +24,14 @@ def test_a_question_has_the_same_latent_alone_and_beside_a_longer_one(models: Mo
 def test_the_reasoner_reads_a_text_otherwise_than_the_compressor(models: Models) -> None:
     question = models.reasoner.encode(["tea"])[0]
     assert (question - models.compressor.compress(["tea"])[0]).abs().max() > 0.1
+
+
+def test_questions_come_back_in_their_order_whatever_the_batches(models: Models) -> None:
+    asked = ["Who built the harbour wall in 1874?", "When?", "What do bees do?", "Why?"]
+    small = replace(models.reasoner, max_batch_tokens=1)
+    for got, wanted in zip(small.encode(asked), models.reasoner.encode(asked), strict=True):
+        assert torch.allclose(got, wanted, atol=2e-5)
+    assert models.reasoner.encode([]) == []
 
 
 def test_a_question_over_the_limit_is_refused_and_names_it(models: Models) -> None:

@@ -1,0 +1,71 @@
+"""One batch of prompts on its way through the model, a token at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from clara.model.backbone import embedding_of, head_of
+from clara.model.sampling import Sampling, choose
+
+
+class Decoding:
+    """A cache, and the next step's input. Prompts are filled on the left.
+
+    Args:
+        model: causal language model.
+        prompts: input embeddings (tokens, width), of any lengths.
+        sampling: how ids are chosen.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, prompts: Sequence[Tensor], sampling: Sampling
+    ) -> None:
+        lengths = [len(prompt) for prompt in prompts]
+        longest = max(lengths)
+        self._model = model
+        self._temperature = sampling.temperature
+        self._sources = sampling.sources(len(prompts))
+        self._cache = DynamicCache(config=model.config)
+        self._embeds = torch.stack([_left_filled(prompt, longest) for prompt in prompts])
+        self._next = torch.tensor(lengths, device=self._embeds.device)
+        self._mask: Tensor | None = None
+        if min(lengths) < longest:
+            columns = torch.arange(longest, device=self._embeds.device)
+            self._mask = (columns >= (longest - self._next).unsqueeze(1)).long()
+
+    def step(self) -> list[int]:
+        """The next id of every prompt. Only the last position goes through the head."""
+        with torch.inference_mode():
+            hidden = self._model.base_model(
+                inputs_embeds=self._embeds,
+                attention_mask=self._mask,
+                position_ids=self._positions(),
+                past_key_values=self._cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            ids = choose(head_of(self._model)(hidden), self._temperature, self._sources)
+            self._advance(ids)
+        found: list[int] = ids.tolist()
+        return found
+
+    def _positions(self) -> Tensor | None:
+        """Positions count from each prompt's own first token; None where all are equally long."""
+        if self._mask is None:
+            return None
+        if self._embeds.shape[1] == 1:
+            return self._next.unsqueeze(1) - 1
+        return (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    def _advance(self, ids: Tensor) -> None:
+        self._embeds = embedding_of(self._model)(ids).unsqueeze(1)
+        self._next = self._next + 1
+        if self._mask is not None:
+            self._mask = torch.cat([self._mask, self._mask.new_ones(len(ids), 1)], dim=1)
+
+
+def _left_filled(prompt: Tensor, length: int) -> Tensor:
+    return torch.nn.functional.pad(prompt, (0, 0, length - len(prompt), 0))

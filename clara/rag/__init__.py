@@ -1,0 +1,1 @@
+"""The parts of `RAGMaster`: its settings, its search, its answers."""

@@ -1,0 +1,172 @@
+"""How the default checkpoint is trained: four trainings in a row, sized by a budget in minutes.
+
+1. Warm-up: passages told again word for word from their latents. No labels, and every token of a
+   passage is a lesson in what its latents must keep.
+2. Stage 1: each question of a passage asked alone, as it is asked in service, and some passages
+   still told again: in equal time that was better than questions alone.
+3. Stage 2: five documents, going on with the generator of stage 1. A new adapter, as published,
+   would forget how to read latents, which took this small base longest.
+4. Stage 3: choosing among candidates, with a contrastive loss beside the answer's. Seven thousand
+   questions are too few for the answer's loss alone to teach a ranking.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clara.errors import InvalidTraining
+from clara.training.config import from_dict
+from clara.training.data import read
+from clara.training.plan import Plan
+from clara.training.records import CompressionRecord, Stage
+
+RATES = (4, 16)
+SHARES = {"warmup": 0.25, "stage1": 0.3, "stage2": 0.3, "stage3": 0.15}
+"""Of the minutes, by part."""
+
+FILES = {Stage.COMPRESSION: "stage1", Stage.INSTRUCTION: "stage2", Stage.END_TO_END: "stage3"}
+HELD_OUT = 200
+"""Records at the end of each file that are scored and never trained on."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the default checkpoint is made of."""
+
+    data: Path
+    """Folder with stage1, stage2 and stage3 as .jsonl or .jsonl.gz."""
+    out: Path
+    base: str
+    minutes: float
+    """Of training, all four parts together; loading, scoring and saving come on top."""
+    device: str = "auto"
+    seed: int = 0
+    on_gpu: bool = False
+    """Batches for a GPU's memory, or for a processor's patience."""
+    exclude_sources: tuple[str, ...] = ("hotpotqa-dev(rpt)",)
+    """Questions of a set whose dev split is reported."""
+
+    def plans(self) -> list[Plan]:
+        """The four trainings, in their order; each begins from the one before."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        warmup = self._plan("warmup", Stage.COMPRESSION, self._passages(), "")
+        stage1 = self._plan("stage1", Stage.COMPRESSION, self._part(Stage.COMPRESSION), "warmup")
+        stage2 = self._plan("stage2", Stage.INSTRUCTION, self._part(Stage.INSTRUCTION), "stage1")
+        stage3 = self._plan("stage3", Stage.END_TO_END, self._part(Stage.END_TO_END), "stage2")
+        return [warmup, stage1, stage2, stage3]
+
+    def _plan(self, name: str, stage: Stage, files: tuple[Path, Path], before: str) -> Plan:
+        data, dev = files
+        return Plan(
+            config=from_dict(self._config(name, stage)),
+            data=(data,),
+            out=self.out / name,
+            base=self.base,
+            checkpoint=str(self.out / before / "checkpoints" / "last") if before else "",
+            dev=(dev,),
+            exclude_sources=self.exclude_sources if stage is not Stage.COMPRESSION else (),
+            dev_limit=HELD_OUT if self.on_gpu else 40,
+            name="clara-smollm2-135m",
+            device=self.device,
+        )
+
+    def _config(self, name: str, stage: Stage) -> dict[str, Any]:
+        batch, micro = (128, 49_152) if self.on_gpu else (16, 2048)
+        found: dict[str, Any] = {
+            "stage": stage.value,
+            "lora_r": 32 if stage is not Stage.END_TO_END else 16,
+            "dropout": 0.0,
+            "seed": self.seed,
+            "latents": {"kind": "pooled", "compr_rate": RATES[0], "rates": RATES},
+            "optimiser": {
+                "learning_rate": 2e-3 if stage is Stage.COMPRESSION else 5e-4,
+                "weights_rate": 10.0,
+                "batch_size": batch,
+                "micro_tokens": micro,
+            },
+            "length": {
+                "minutes": self.minutes * SHARES[name],
+                "epochs": 1000,
+                "score_every": 200 if self.on_gpu else 50,
+                "save_every": 200 if self.on_gpu else 25,
+            },
+        }
+        if stage is Stage.COMPRESSION:
+            found |= {"mse_loss": False, "pairs_as": "single", "restate_share": 0.2}
+        elif stage is Stage.INSTRUCTION:
+            found |= {"mse_loss": False, "new_generator": False}
+        else:
+            found |= {"retrieval_weight": 1.0}
+        return found
+
+    def _part(self, stage: Stage) -> tuple[Path, Path]:
+        """A stage's file without its last records, and those."""
+        name = FILES[stage]
+        source = next(
+            (
+                p
+                for p in (self.data / f"{name}.jsonl.gz", self.data / f"{name}.jsonl")
+                if p.exists()
+            ),
+            None,
+        )
+        if source is None:
+            raise InvalidTraining(
+                f"{self.data} has no {name}.jsonl or {name}.jsonl.gz", field="data"
+            )
+        lines = list(_lines(source))
+        held = lines[-min(HELD_OUT, len(lines) // 2) :]
+        train, dev = self.out / f"{name}.jsonl", self.out / f"{name}-dev.jsonl"
+        _write(train, lines[: len(lines) - len(held)])
+        _write(dev, held)
+        return train, dev
+
+    def _passages(self) -> tuple[Path, Path]:
+        """Every different passage of all stages as a record that tells it again."""
+        texts: dict[str, None] = {}
+        for stage in FILES:
+            part, _ = self._part(stage)
+            for record in read(part, stage):
+                found = (
+                    (record.document,)
+                    if isinstance(record, CompressionRecord)
+                    else record.documents
+                )
+                texts |= dict.fromkeys(found)
+        lines = [_retold(i, text) for i, text in enumerate(sorted(texts))]
+        train, dev = self.out / "passages.jsonl", self.out / "passages-dev.jsonl"
+        held = min(HELD_OUT, len(lines) // 2)
+        _write(train, lines[held:])
+        _write(dev, lines[:held])
+        return train, dev
+
+
+def _retold(number: int, text: str) -> str:
+    record = {
+        "id": f"passage-{number}",
+        "source": "passages",
+        "data_type": "paraphrase",
+        "question": [""],
+        "answers": [text],
+        "docs": [text],
+    }
+    return json.dumps(record)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+        yield from (line.decode().rstrip("\n") for line in file if line.strip())
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    """Whole or not at all; one that is there comes from the same data and stays."""
+    if path.exists():
+        return
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part.replace(path)

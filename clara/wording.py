@@ -1,0 +1,25 @@
+"""Sentences a person reads in place of an answer, or beside one."""
+
+NOTHING_FOUND = "The documents of this collection do not answer this question."
+"""Said without asking the model, when no passage is left to read."""
+
+NOT_IN_DOCUMENTS = "The documents do not answer this question."
+"""The same, of documents that came with the question."""
+
+UNTRAINED = (
+    "The checkpoint is untrained: its latents carry no meaning yet, so an answer made from them "
+    "is not worth reading. Text mode reads the passages themselves."
+)
+
+UNTRAINED_TEXT = (
+    "The checkpoint is untrained: passages were ranked without it, whatever their score, and read "
+    "as text."
+)
+
+NO_ENCODER = "No sentence encoder is at hand: passages were found by the words they share."
+
+WITHOUT_DOCUMENTS = "No passage scored enough: the model answered without the documents."
+
+UNSUPPORTED = (
+    "No sentence of the passages that were read supports the model's answer, so it is withheld."
+)
