@@ -5,13 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from clara.errors import ClaraError
+from clara.commands.checkpoints import Form, Precision
+from clara.commands.train_options import stage_command
+from clara.errors import Cancelled, ClaraError
 from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
 from clara.settings import settings
 from clara.training.records import Stage
@@ -26,8 +30,12 @@ serve_app = typer.Typer(no_args_is_help=True, help="One long-running process, in
 models_app = typer.Typer(no_args_is_help=True, help="The default models.")
 app.add_typer(serve_app, name="serve")
 app.add_typer(models_app, name="models")
+checkpoints_app = typer.Typer(no_args_is_help=True, help="Folders of trained weights.")
+app.add_typer(checkpoints_app, name="checkpoints")
 data_app = typer.Typer(no_args_is_help=True, help="Files of training records.")
 app.add_typer(data_app, name="data")
+train_app = typer.Typer(no_args_is_help=True, help="Train a checkpoint, stage by stage.")
+app.add_typer(train_app, name="train")
 
 console = Console()
 errors = Console(stderr=True)
@@ -36,6 +44,13 @@ Address = Annotated[
     str, typer.Option("--api", help="Address of the API.", envvar="CLARA_API", show_default=False)
 ]
 CollectionName = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
+CheckpointName = Annotated[
+    str, typer.Argument(metavar="PATH", help="Folder, Hub name with sub-folder, or `default`.")
+]
+BaseName = Annotated[
+    str, typer.Option("--base", help="Folder or Hub name of the base, where it is not found.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 
 
 @app.command()
@@ -128,7 +143,7 @@ def ask(
 @app.command()
 def runs(
     api: Address = "",
-    kind: Annotated[str | None, typer.Option(help="ingest, compress, query, purge.")] = None,
+    kind: Annotated[str | None, typer.Option(help="ingest, compress, query, train, ...")] = None,
     status: Annotated[str | None, typer.Option(help="queued, running, succeeded, ...")] = None,
     collection: Annotated[str | None, typer.Option("--collection", "-c")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
@@ -176,6 +191,97 @@ def models_fetch() -> None:
     config = settings()
     default_models.fetch_all(config.models, say=console.print)
     console.print(f"models are in {config.models}")
+
+
+@checkpoints_app.command("convert")
+def checkpoints_convert(
+    source: CheckpointName,
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+    to: Annotated[Form, typer.Option(help="Safetensors with a manifest, or as published.")],
+    base: BaseName = "",
+    dtype: Annotated[Precision, typer.Option(help="Of the original form.")] = Precision.BFLOAT16,
+    licence: Annotated[str, typer.Option(help="Of the weights, where it is not known.")] = "",
+    revision: Revision = None,
+) -> None:
+    """Write a checkpoint in our own form, or in that of the published CLaRa models."""
+    from clara.commands import checkpoints
+
+    given = checkpoints.Source(source, base, revision)
+    checkpoints.convert(given, target, to, settings(), console, precision=dtype, licence=licence)
+
+
+@checkpoints_app.command("show")
+def checkpoints_show(
+    path: CheckpointName,
+    base: BaseName = "",
+    revision: Revision = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a checkpoint holds: kind, rates, adapters, licence, base, fingerprint, files."""
+    from clara.commands import checkpoints
+
+    given = checkpoints.Source(path, base, revision)
+    checkpoints.show(given, settings(), console, as_json=as_json)
+
+
+@checkpoints_app.command("verify")
+def checkpoints_verify(
+    path: CheckpointName,
+    base: BaseName = "",
+    revision: Revision = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "",
+) -> None:
+    """Check files, values and shapes, load it, compress a sentence and answer.
+
+    Exit status 1 with the first fault.
+    """
+    from clara.commands import checkpoints
+
+    given = checkpoints.Source(path, base, revision)
+    checkpoints.verify(given, settings(), console, device=device)
+
+
+@checkpoints_app.command("list")
+def checkpoints_list(api: Address = "") -> None:
+    """List the registered checkpoints, newest first; `*` marks the one that serves."""
+    from clara.client import Client
+    from clara.commands import promote
+
+    with Client(_address(api)) as client:
+        promote.show_all(client, console)
+
+
+@checkpoints_app.command("score")
+def checkpoints_score(
+    checkpoint: Annotated[str, typer.Argument(help="Id or name.")],
+    scores: Annotated[
+        Path, typer.Argument(help="What `clara evaluate --json` wrote.", exists=True)
+    ],
+    api: Address = "",
+) -> None:
+    """Keep an evaluation's numbers with a checkpoint, for the gate to compare."""
+    from clara.client import Client
+    from clara.commands import promote
+
+    with Client(_address(api)) as client:
+        promote.score(client, checkpoint, scores, console)
+
+
+@checkpoints_app.command("promote")
+def checkpoints_promote(
+    checkpoint: Annotated[str, typer.Argument(help="Id, name, or a folder to register first.")],
+    base: BaseName = "",
+    force: Annotated[
+        str, typer.Option(metavar="REASON", help="Overrule the gate, and keep why.")
+    ] = "",
+    api: Address = "",
+) -> None:
+    """Let a checkpoint serve, if it was scored and is no worse than the one that does."""
+    from clara.client import Client
+    from clara.commands import promote
+
+    with Client(_address(api)) as client:
+        promote.promote(client, checkpoint, console, base=base, force=force)
 
 
 @data_app.command("check")
@@ -271,6 +377,34 @@ def evaluate(
     run(request, settings(), console)
 
 
+def _train(stage: Stage, given: Mapping[str, Any]) -> None:
+    from clara.commands.train import request_of, train
+
+    config = settings()
+    stop = _stop_event()
+    try:
+        train(request_of(stage, given, config), config, console, stopped=stop.is_set)
+    except Cancelled as error:
+        errors.print(str(error), style="yellow", markup=False, highlight=False)
+        raise typer.Exit(130) from None
+
+
+for _stage in Stage:
+    train_app.command(f"stage{_stage.value}")(stage_command(_stage, partial(_train, _stage)))
+
+
+@train_app.command("curves")
+def train_curves(
+    out: Annotated[Path, typer.Argument(help="Folder of a training.", exists=True)],
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the numbers.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw them.")] = None,
+) -> None:
+    """Loss, dev scores and speed of a training, also while it runs."""
+    from clara.commands.train import show_curves
+
+    show_curves(out, console, json_out=json_out, png=png)
+
+
 def _serve(name: str) -> None:
     from clara.commands import serve
 
@@ -293,6 +427,12 @@ def serve_model_worker() -> None:
 def serve_cpu_worker() -> None:
     """Splitting, embedding and indexing."""
     _serve("cpu-worker")
+
+
+@serve_app.command("train-worker")
+def serve_train_worker() -> None:
+    """Trainings, one at a time; each computes in processes of its own."""
+    _serve("train-worker")
 
 
 @serve_app.command("beat")

@@ -57,6 +57,20 @@ SENTENCE_ENCODER = DefaultModel(
 )
 
 
+CHECKPOINT = "clara-smollm2-135m"
+"""Name of the checkpoint over `BASE` that a source tree may bring, under `checkpoints/`."""
+
+
+def default_checkpoint(root: Path = Path(__file__).parent.parent) -> Path | None:
+    """Folder of the checkpoint that comes with this source tree; None where it does not.
+
+    Args:
+        root: of the source tree.
+    """
+    folder = root / "checkpoints" / CHECKPOINT
+    return folder if (folder / "manifest.json").is_file() else None
+
+
 def fetch_all(models: Path, *, say: Callable[[str], None] = log.info) -> None:
     """Fetch what is missing into `models`; safe to interrupt and to run again.
 

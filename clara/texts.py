@@ -80,5 +80,5 @@ def clean_text(text: str) -> str:
 
 
 def printable(name: str) -> str:
-    r"""A name fit for a message: what cannot be stored is written as an escape, such as `\x00`."""
-    return _FORBIDDEN.sub(lambda found: ascii(found[0])[1:-1], name)
+    r"""A name fit for a message: what does not print is written as an escape, such as `\x00`."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)

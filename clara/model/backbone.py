@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from clara.errors import InvalidCheckpoint, ModelMissing
+from clara.errors import InvalidCheckpoint
 from clara.model.attention import use_on_cpu
+from clara.model.hub import local_folder as local_folder  # its former home
 from clara.model.tokens import Tokens, load_tokens
 
 NOISE = 0.1
 """Spread of made memory rows around the mean row, in standard deviations of the base's rows."""
-
-_HUB_NAME = re.compile(r"(?P<model>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<below>[\w./-]+))?$")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.pth"]
 
 
 @dataclass(frozen=True)
@@ -46,37 +41,10 @@ class Backbone:
         """Longest sequence the base was made for, in tokens."""
         return int(self.model.config.max_position_embeddings)
 
-
-def local_folder(name: str | Path) -> Path:
-    """The folder of a model, fetched from the Hub where `name` is no folder.
-
-    A Hub name may go on with a sub-folder: `owner/model/sub-folder`.
-
-    Raises:
-        ModelMissing: neither a folder nor a name the Hub gives out to this machine.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    named = _HUB_NAME.match(str(name))
-    if named is None:
-        raise _missing(name)
-    below = named["below"] or ""
-    wanted = [f"{below}/{pattern}" for pattern in _FILES] if below else _FILES
-    try:
-        folder = Path(snapshot_download(named["model"], allow_patterns=wanted)) / below
-        if folder.is_dir():
-            return folder
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise _missing(name) from error
-    raise _missing(name)
-
-
-def _missing(name: str | Path) -> ModelMissing:
-    return ModelMissing(
-        f"no model at {str(name)!r}: neither a folder here nor reachable on the Hub",
-        field=str(name),
-        remedy="Give a folder, or a Hub name while this machine is online",
-    )
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return head_of(self.model).weight is embedding_of(self.model).weight
 
 
 def load_backbone(
@@ -101,8 +69,12 @@ def load_backbone(
     )
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            model, told = cast(Any, AutoModelForCausalLM).from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
     except Exception as error:  # whatever a damaged file makes transformers or safetensors raise
         raise InvalidCheckpoint(
@@ -110,6 +82,7 @@ def load_backbone(
             field=str(folder),
             remedy="Fetch the base again, with its weights as safetensors",
         ) from error
+    _check_whole(model, told["missing_keys"], tokens, folder)
     model.requires_grad_(False).train(False).to(device=torch.device(device))
     if torch.device(device).type == "cpu":
         use_on_cpu(model)
@@ -144,14 +117,42 @@ def initial_rows(embedding: Tensor, count: int) -> Tensor:
     return rows.mean(0) + NOISE * rows.std(0) * noise
 
 
+def initial_head_row(head: Tensor) -> Tensor:
+    """What the output head says for added tokens nobody trained: its mean row (width,), float32."""
+    return head.detach().to("cpu", torch.float32).mean(0)
+
+
+def check_rows(backbone: Backbone, rows: Mapping[str, Tensor]) -> None:
+    """Raises InvalidCheckpoint unless a checkpoint's rows fit a base.
+
+    A whole embedding comes with the whole head where the base has one of its own: of a file that
+    has lost it, the base's head would silently take the place.
+    """
+    for name, found in rows.items():
+        if name not in ("embed", "head"):
+            raise _misfit(f"rows of {name!r}; known are embed and head", name)
+        _check_shape(backbone, name, found)
+    if "head" in rows and backbone.tied:
+        raise _misfit("a head of its own; the base uses its embedding as head", "head")
+    whole = "embed" in rows and len(rows["embed"]) == backbone.tokens.size
+    if whole and "head" not in rows and not backbone.tied:
+        raise _misfit("a whole embedding but no head; the base has a head of its own", "head")
+
+
 def write_rows(backbone: Backbone, name: str, rows: Tensor) -> None:
     """Overwrite the embedding (`embed`) or the output head (`head`): all rows, or the added ones.
 
     Raises:
         InvalidCheckpoint: `rows` has neither the whole height nor that of the added tokens.
     """
-    model, tokens = backbone.model, backbone.tokens
-    layer = embedding_of(model) if name == "embed" else head_of(model)
+    _check_shape(backbone, name, rows)
+    layer = embedding_of(backbone.model) if name == "embed" else head_of(backbone.model)
+    with torch.no_grad():
+        layer.weight[backbone.tokens.size - rows.shape[0] :] = rows.to(layer.weight)
+
+
+def _check_shape(backbone: Backbone, name: str, rows: Tensor) -> None:
+    tokens = backbone.tokens
     heights = (tokens.size, tokens.size - tokens.base_size)
     if rows.dim() != 2 or rows.shape[0] not in heights or rows.shape[1] != backbone.width:
         raise InvalidCheckpoint(
@@ -160,8 +161,14 @@ def write_rows(backbone: Backbone, name: str, rows: Tensor) -> None:
             field=name,
             remedy="Use the base this checkpoint was trained on",
         )
-    with torch.no_grad():
-        layer.weight[tokens.size - rows.shape[0] :] = rows.to(layer.weight)
+
+
+def _misfit(what: str, field: str) -> InvalidCheckpoint:
+    return InvalidCheckpoint(
+        f"the checkpoint holds {what}",
+        field=field,
+        remedy="Use a complete checkpoint, and the base it was trained on",
+    )
 
 
 def hidden_states(
@@ -206,16 +213,53 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def _check_whole(
+    model: PreTrainedModel, missing: Iterable[str], tokens: Tokens, folder: Path
+) -> None:
+    """Raises InvalidCheckpoint for a base with gaps: they would hold random numbers."""
+    lacks = sorted(missing)
+    if lacks:
+        raise InvalidCheckpoint(
+            f"the base in {folder} lacks {len(lacks)} tensors, {lacks[0]!r} first",
+            field=str(folder),
+            remedy="Fetch the base again, with its weights as safetensors",
+        )
+    check_height(len(embedding_of(model).weight), tokens, folder)
+
+
+def check_height(rows: int, tokens: Tokens, folder: Path) -> int:
+    """The base's own tokens, of which each must have its row in the embedding.
+
+    Raises:
+        InvalidCheckpoint: the tokenizer has more tokens than the embedding has rows.
+    """
+    if rows < tokens.base_size:
+        raise InvalidCheckpoint(
+            f"the base in {folder} has {rows} rows for the {tokens.base_size} tokens of its "
+            "tokenizer",
+            field=str(folder),
+            remedy="Use the tokenizer that belongs to this base",
+        )
+    return tokens.base_size
+
+
 def _grow(model: PreTrainedModel, tokens: Tokens) -> None:
     """Embedding and head of exactly `tokens.size` rows; new head rows start at the mean row."""
     first, tied = tokens.base_size, head_of(model).weight is embedding_of(model).weight
     rows = initial_rows(embedding_of(model).weight[:first], tokens.size - first)
-    mean = head_of(model).weight[:first].float().mean(0)
-    model.resize_token_embeddings(tokens.size, mean_resizing=False)
+    mean = initial_head_row(head_of(model).weight[:first])
+    with _own_draws(model):
+        model.resize_token_embeddings(tokens.size, mean_resizing=False)
     model.requires_grad_(False)
     embedding_of(model).weight[first:] = rows.to(embedding_of(model).weight)
     if not tied:
         head_of(model).weight[first:] = mean.to(head_of(model).weight)
+
+
+def _own_draws(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Whatever is drawn inside leaves torch's random state as it was: rows that we overwrite."""
+    device = embedding_of(model).weight.device
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 @contextmanager

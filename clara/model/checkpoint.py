@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -16,10 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clara.errors import InvalidCheckpoint
-from clara.model import original
-from clara.model.backbone import local_folder
+from clara.model import manifest, original
+from clara.model.files import damaged, expected, new_folder, require, shown
 from clara.model.fingerprints import file_hash
+from clara.model.hub import local_folder
 from clara.model.lora import Adapter
+
+log = logging.getLogger(__name__)
 
 ROLES = ("compressor", "reasoner", "generator")
 """Who an adapter is for. A trained checkpoint without a reasoner uses the compressor's."""
@@ -28,9 +29,6 @@ KINDS = ("memory", "pooled")
 """How latents are made: memory tokens as published, or weighted means over windows."""
 
 STAGES = ("untrained", "stage1", "stage1_2", "stage2", "stage2_reasoning")
-
-FORMAT = 1
-"""Version of the folder form written by `save`."""
 
 _FILES = ("adapters.safetensors", "rows.safetensors")
 _POOLING = "pooling.safetensors"
@@ -65,34 +63,35 @@ class CheckpointConfig:
     """One of KINDS."""
     rates: tuple[int, ...] = ()
     """Rates these weights were trained for; empty means `compr_rate` alone."""
-    contextual: bool = False
-    """Whether pooled latents hold contextual states too."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "rates", tuple(self.rates) or (self.compr_rate,))  # JSON has lists
         self._check_kind()
-        for name in ("compr_rate", "doc_max_length", "lora_r", "generation_top_k"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise _invalid(f"{name} must be a whole number from 1 on, got {value!r}", name)
         if self.training_stage not in STAGES:
             known = ", ".join(STAGES)
             raise _invalid(
                 f"training_stage is {self.training_stage!r}; known are {known}", "training_stage"
             )
-        if self.doc_max_length % self.compr_rate and not self.floor_rows:
-            raise _invalid(
-                f"doc_max_length {self.doc_max_length} is not a multiple of "
-                f"compr_rate {self.compr_rate}",
-                "doc_max_length",
-                "Choose a rate that divides the length",
-            )
+        for rate in () if self.floor_rows else self.rates:
+            if self.doc_max_length % rate:
+                raise _invalid(
+                    f"doc_max_length {self.doc_max_length} is not a multiple of compr_rate {rate}",
+                    "doc_max_length",
+                    "Choose a rate that divides the length",
+                )
         if self.n_mem < 1:
             raise _invalid(
                 f"compr_rate {self.compr_rate} leaves no memory token for "
                 f"{self.doc_max_length} tokens",
                 "compr_rate",
             )
+
+    def _check_types(self) -> None:
+        for entry in fields(self):
+            wanted = expected(value := getattr(self, entry.name), str(entry.type))
+            if wanted:
+                raise _invalid(f"{entry.name} must be {wanted}, got {shown(value)}", entry.name)
 
     def _check_kind(self) -> None:
         if self.kind not in KINDS:
@@ -143,7 +142,12 @@ class Checkpoint:
     base_hash: str | None = None
     """Hash of the base these weights were trained on; None where nobody noted it."""
     pooling: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    """By role, for the pooled kind: what `clara.model.pooled.Pooling` holds."""
+    """By role, for the pooled kind: what `clara.model.pooled.Pooling` holds.
+
+    A pooled role without an adapter looks at the embedding alone, with no pass through the model.
+    """
+    notes: tuple[str, ...] = ()
+    """What whoever uses these weights should know, a sentence each."""
 
     def at_rate(self, rate: int) -> Checkpoint:
         """The same weights, used at another of the rates they were trained for.
@@ -164,23 +168,35 @@ def untrained(base: str | Path, *, compr_rate: int, doc_max_length: int) -> Chec
     return Checkpoint(config, name=f"untrained-{doc_max_length}x{compr_rate}")
 
 
-def load(path: str | Path, *, base: str | Path | None = None) -> Checkpoint:
+def load(
+    path: str | Path, *, base: str | Path | None = None, revision: str | None = None
+) -> Checkpoint:
     """Read a checkpoint folder, our own form or the original CLaRa one.
 
     Args:
         path: folder, or Hub name with sub-folder, such as `owner/model/compression-16`.
         base: folder or Hub name of the base, where the noted one is not to be found.
+        revision: branch, tag or commit on the Hub.
     Raises:
         InvalidCheckpoint: a file is missing, damaged or unsafe, or what it holds cannot be right.
         ModelMissing: nothing at `path`.
     """
-    folder = local_folder(path)
-    if (folder / "manifest.json").exists():
-        found = _load_own(folder, base)
+    folder = local_folder(path, revision=revision)
+    noted = None
+    if (folder / manifest.NAME).exists():
+        noted = manifest.read(folder)
+        found = _load_own(folder, noted, base)
+    elif (folder / original.CONFIG).exists():
+        found = _load_original(folder, base, source=str(path))
     else:
-        found = _load_original(folder, base, licence=original.licence_of(str(path)))
+        raise _no_checkpoint(folder)
     _check_roles(found)
+    _check_rows(found)
     _check_finite(found)
+    if noted is not None:
+        manifest.check_mark(found, noted)
+    for note in found.notes:
+        log.warning("%s: %s", found.name, note)
     return found
 
 
@@ -190,29 +206,19 @@ def save(checkpoint: Checkpoint, path: Path) -> Path:
     Raises:
         InvalidCheckpoint: `path` exists; checkpoints are never overwritten.
     """
-    if path.exists():
-        raise _invalid(f"{path} exists already", str(path), "Choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{path.name}.{uuid4().hex}.part"
-    part.mkdir()
-    try:
-        content = {
-            "adapters.safetensors": _by_role(checkpoint.adapters),
-            "rows.safetensors": dict(checkpoint.rows),
-        }
-        if checkpoint.pooling:
-            content[_POOLING] = _by_role(checkpoint.pooling)
+    content = {
+        "adapters.safetensors": _by_role(checkpoint.adapters),
+        "rows.safetensors": dict(checkpoint.rows),
+    }
+    if checkpoint.pooling:
+        content[_POOLING] = _by_role(checkpoint.pooling)
+    with new_folder(path) as part:
         for name, tensors in content.items():
             own = {
                 key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()
             }
             save_file(own, part / name)
-        (part / "manifest.json").write_text(
-            json.dumps(_manifest(checkpoint, part, content), indent=2) + "\n"
-        )
-        part.rename(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        manifest.write(checkpoint, part, content)
     return path
 
 
@@ -230,44 +236,26 @@ def _split_by_role(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
     return groups
 
 
-def _manifest(checkpoint: Checkpoint, folder: Path, files: Iterable[str]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": checkpoint.name,
-        "licence": checkpoint.licence,
-        "trained": checkpoint.trained,
-        "base_hash": checkpoint.base_hash,
-        "config": asdict(checkpoint.config),
-        "files": {name: file_hash(folder / name) for name in files},
-    }
-
-
-def _load_own(folder: Path, base: str | Path | None) -> Checkpoint:
-    manifest = original.read_json(folder / "manifest.json")
-    if manifest.get("format") != FORMAT:
-        raise _invalid(
-            f"{folder} has format {manifest.get('format')!r}; this release reads {FORMAT}",
-            "format",
-            "Use a release that knows this format",
-        )
-    config = _config(manifest.get("config"), base)
-    adapters, rows = (_tensor_file(folder / name, manifest) for name in _FILES)
-    pooling = _tensor_file(folder / _POOLING, manifest) if config.kind == "pooled" else {}
+def _load_own(folder: Path, noted: manifest.Manifest, base: str | Path | None) -> Checkpoint:
+    config = _config(noted.config, base)
+    adapters, rows = (_tensor_file(folder / name, noted.files) for name in _FILES)
+    pooling = _tensor_file(folder / _POOLING, noted.files) if config.kind == "pooled" else {}
     return Checkpoint(
         config=config,
         adapters=_split_by_role(adapters),
         pooling=_split_by_role(pooling),
         rows=rows,
-        trained=bool(manifest.get("trained")),
-        name=str(manifest.get("name", folder.name)),
-        licence=str(manifest.get("licence", "")),
-        base_hash=manifest.get("base_hash"),
+        trained=noted.trained,
+        name=noted.name,
+        licence=noted.licence,
+        base_hash=noted.base_hash,
+        notes=noted.notes,
     )
 
 
-def _load_original(folder: Path, base: str | Path | None, *, licence: str) -> Checkpoint:
-    raw = original.read_config(folder)
-    config = _config(raw, base)
+def _load_original(folder: Path, base: str | Path | None, *, source: str) -> Checkpoint:
+    config = _config(original.read_config(folder), base)
+    known = original.read_provenance(folder, source=source)
     adapters = original.read_adapters(folder)
     if config.training_stage.startswith("stage2") and "compressor" in adapters:
         adapters.setdefault("reasoner", adapters["compressor"])
@@ -276,33 +264,46 @@ def _load_original(folder: Path, base: str | Path | None, *, licence: str) -> Ch
         adapters=adapters,
         rows=original.read_rows(folder),
         trained=True,
-        name=folder.name,
-        licence=licence,
+        name=known.name,
+        licence=known.licence,
+        base_hash=known.base_hash,
+        notes=known.notes,
     )
 
 
-def _config(raw: object, base: str | Path | None) -> CheckpointConfig:
-    known = {entry.name for entry in fields(CheckpointConfig)}
-    values = {
-        key: value for key, value in (raw if isinstance(raw, dict) else {}).items() if key in known
-    }
+def _config(raw: Mapping[str, Any], base: str | Path | None) -> CheckpointConfig:
+    names = [entry.name for entry in fields(CheckpointConfig) if entry.name in raw]
+    values = {name: raw[name] for name in names}
     if base is not None:
         values["base"] = str(base)
-    try:
-        return CheckpointConfig(**values)
-    except TypeError as error:
-        raise _invalid(f"the configuration is incomplete: {error}", "config") from error
+    lacks = [name for name in ("base", "compr_rate", "doc_max_length") if name not in values]
+    if lacks:
+        raise _invalid(f"the configuration lacks {', '.join(lacks)}", lacks[0])
+    return CheckpointConfig(**values)
 
 
-def _tensor_file(path: Path, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
-    original.require(path)
+def _tensor_file(path: Path, files: Mapping[str, Any]) -> dict[str, Tensor]:
+    require(path)
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise original.damaged(path, error) from error
-    if file_hash(path) != manifest.get("files", {}).get(path.name):
-        raise original.damaged(path, "its hash is not the one in manifest.json")
+        raise damaged(path, error) from error
+    noted, found = files.get(path.name), file_hash(path)
+    if found != noted:
+        why = f"its hash is not the one in manifest.json: expected {noted}, found {found}"
+        raise damaged(path, why)
     return tensors
+
+
+def _no_checkpoint(folder: Path) -> InvalidCheckpoint:
+    marks = (manifest.NAME, original.CONFIG)
+    below = sorted({path.parent for name in marks for path in folder.glob(f"*/{name}")})
+    more = f"; its sub-folders {', '.join(path.name for path in below)} do" if below else ""
+    return _invalid(
+        f"{folder} holds no checkpoint, neither {marks[0]} nor {marks[1]}{more}",
+        str(folder),
+        f"Give {below[0]}, or another of them" if below else "Give a checkpoint's own folder",
+    )
 
 
 def _check_roles(checkpoint: Checkpoint) -> None:
@@ -311,7 +312,7 @@ def _check_roles(checkpoint: Checkpoint) -> None:
     wanted = {"compressor", "generator"} if checkpoint.trained else set()
     if config.kind == "pooled":
         _check_pooling(checkpoint)
-        wanted -= {"compressor"} if not config.contextual else set()
+        wanted -= {"compressor"}
     for role in sorted(wanted - found):
         raise _invalid(
             f"{checkpoint.name} has no adapter for the {role}", role, "Use a complete checkpoint"
@@ -333,6 +334,18 @@ def _check_pooling(checkpoint: Checkpoint) -> None:
         if role not in ("compressor", "reasoner") or set(found[role]) != {"weights", "gate"}:
             keys = ", ".join(sorted(found[role]))
             raise _invalid(f"{checkpoint.name} pools for {role!r} with {keys}", role)
+
+
+def _check_rows(checkpoint: Checkpoint) -> None:
+    added = checkpoint.config.added
+    for name, rows in checkpoint.rows.items():
+        if rows.dim() != 2 or len(rows) < added:
+            raise _invalid(
+                f"{name} rows have shape {tuple(rows.shape)}; "
+                f"the configuration adds {added} tokens",
+                name,
+                "Use a complete checkpoint",
+            )
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:

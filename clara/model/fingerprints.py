@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clara.errors import InvalidCheckpoint
+from clara.model.files import read_json
 
 if TYPE_CHECKING:
     from clara.model.checkpoint import Checkpoint
@@ -28,7 +29,7 @@ def base_hash(folder: Path, *, cache: Path | None = None) -> str:
         folder: the base, with its weights as safetensors.
         cache: folder that remembers hashes of weight files by path, size and time of change.
     Raises:
-        InvalidCheckpoint: no safetensors file in the folder.
+        InvalidCheckpoint: no safetensors file in the folder, or no usable config.json.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -38,7 +39,7 @@ def base_hash(folder: Path, *, cache: Path | None = None) -> str:
             remedy="Save its weights as safetensors; pickled weights are not read",
         )
     vocabulary = [folder / name for name in _TOKENIZER_FILES if (folder / name).exists()]
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     numbers = {key: value for key, value in config.items() if key not in _NO_EFFECT}
     parts = [_file_hash(path, cache) for path in (*weights, *vocabulary[:1])]
     return _digest([*parts, json.dumps(numbers, sort_keys=True)])
@@ -54,7 +55,7 @@ def fingerprint(checkpoint: Checkpoint, base: str, *, dtype: torch.dtype) -> str
     """
     config = checkpoint.config
     rows = checkpoint.rows.get("embed")
-    pooled = [] if config.kind == "memory" else [config.kind, str(config.contextual)]
+    pooled = [] if config.kind == "memory" else [config.kind]
     return _digest(
         [
             base,

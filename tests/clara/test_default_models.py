@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from clara.default_models import DefaultModel, _unpack_folder, fetch, is_there
+from clara.default_models import (
+    CHECKPOINT,
+    DefaultModel,
+    _unpack_folder,
+    default_checkpoint,
+    fetch,
+    is_there,
+)
 from clara.errors import ModelMissing
 
 
@@ -57,3 +64,12 @@ def test_a_model_nobody_serves_says_what_to_do(model: DefaultModel, tmp_path: Pa
         fetch(gone, tmp_path / "models", _unpack_folder, lambda _: None)
     assert caught.value.remedy
     assert "clara models fetch" in caught.value.remedy
+
+
+def test_a_source_tree_brings_a_default_checkpoint_or_none(tmp_path: Path) -> None:
+    assert default_checkpoint(tmp_path) is None
+    folder = tmp_path / "checkpoints" / CHECKPOINT
+    folder.mkdir(parents=True)
+    assert default_checkpoint(tmp_path) is None
+    (folder / "manifest.json").write_text("{}")
+    assert default_checkpoint(tmp_path) == folder

@@ -148,7 +148,7 @@ def test_another_format_version_is_refused(folder: Path) -> None:
 def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="no model at"):
         load(tmp_path / "nowhere")
-    with pytest.raises(InvalidCheckpoint, match=r"has no config.json"):
+    with pytest.raises(InvalidCheckpoint, match=r"no checkpoint, neither manifest.json nor config"):
         load(tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_an_original_folder_may_round_its_rows_down() -> None:
 @pytest.fixture
 def original_folder(trained: Checkpoint, base: Path, opened: Opened, tmp_path: Path) -> Path:
     """The trained checkpoint as the published models are stored."""
-    whole = opened(trained).compressor.trunk.get_input_embeddings().weight
+    whole = opened(trained).generator.model
     names = {
         "encoder_adapter": "compressor",
         "query_reasoner_adapter": "reasoner",
@@ -193,12 +193,18 @@ def original_folder(trained: Checkpoint, base: Path, opened: Opened, tmp_path: P
     adapters = {theirs: dict(trained.adapters[ours]) for theirs, ours in names.items()}
     adapters["decoder_adapter"]["model.embed_tokens.weight"] = torch.full((3, 3), float("nan"))
     torch.save(adapters, tmp_path / "adapters.pth")
-    torch.save({"model.embed_tokens.weight": whole}, tmp_path / "decoder_first_last_layers.pth")
+    rows = {
+        "model.embed_tokens.weight": whole.get_input_embeddings().weight,
+        "lm_head.weight": whole.get_output_embeddings().weight,
+    }
+    torch.save(rows, tmp_path / "decoder_first_last_layers.pth")
     config = {
         "model_type": "CLaRa",
         "decoder_model_name": "/nowhere/base",
         "compr_rate": 4,
         "doc_max_length": 32,
+        "sep": True,
+        "different_mem_tokens": True,
         "lora_r": 4,
         "training_stage": "stage2",
         "some_unknown_field": [1],

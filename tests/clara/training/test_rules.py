@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clara.texts import check_text
@@ -222,6 +222,7 @@ def test_a_value_is_shown_short_and_harmless() -> None:
     assert fault.value.endswith('…"')
 
 
+@example(QA, {"id": "\x1f\U00018cd6"}, 1)
 @given(
     st.sampled_from([QA, PARAPHRASE, INSTRUCTION, END_TO_END]),
     st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4),
