@@ -4,13 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Which FAISS: `cpu`, or `gpu` on a machine with CUDA; never both.
 EXTRA ?= cpu
+# What else to say to `bench-model` and `bench-gpu`: `--base`, `--corpus`, `--threads`, `--only`, ...
+BENCH ?=
 # Where pip looks for torch; empty means wherever pip looks for everything.
 TORCH_INDEX ?=
+# For train-default: training files, budget, and where it all goes.
+DATA ?= var/training/data
+MINUTES ?= 60
+OUT ?= var/training/default
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo up down test lint format sure bench clean
+.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +56,15 @@ lint: dev ## ruff and mypy
 bench: install ## the benchmarks that need no corpus: ranking, threads
 	$(BIN)/python scripts/bench_fusion.py
 	$(BIN)/python scripts/bench_threads.py
+
+bench-model: install ## the model library against the plain way; BENCH='--corpus FILE' for your own text
+	$(BIN)/python scripts/bench_model.py $(BENCH)
+
+bench-gpu: install ## the same on a GPU, with more of everything
+	$(BIN)/python scripts/bench_model.py --device cuda $(BENCH)
+
+train-default: install ## the default checkpoint again: make train-default DATA=dir MINUTES=20
+	$(BIN)/clara train default --data $(DATA) --minutes $(MINUTES) --out $(OUT)
 
 format: dev ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

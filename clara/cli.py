@@ -271,6 +271,10 @@ def checkpoints_score(
 def checkpoints_promote(
     checkpoint: Annotated[str, typer.Argument(help="Id, name, or a folder to register first.")],
     base: BaseName = "",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="What `clara evaluate --json` wrote, to attach first.", exists=True),
+    ] = None,
     force: Annotated[
         str, typer.Option(metavar="REASON", help="Overrule the gate, and keep why.")
     ] = "",
@@ -281,7 +285,7 @@ def checkpoints_promote(
     from clara.commands import promote
 
     with Client(_address(api)) as client:
-        promote.promote(client, checkpoint, console, base=base, force=force)
+        promote.promote(client, checkpoint, console, base=base, scores=scores, force=force)
 
 
 @data_app.command("check")
@@ -391,6 +395,32 @@ def _train(stage: Stage, given: Mapping[str, Any]) -> None:
 
 for _stage in Stage:
     train_app.command(f"stage{_stage.value}")(stage_command(_stage, partial(_train, _stage)))
+
+
+@train_app.command("default")
+def train_default(
+    data: Annotated[
+        Path, typer.Option(help="Folder with stage1, stage2 and stage3 .jsonl(.gz).", exists=True)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the whole recipe; begun or gone on with.")],
+    minutes: Annotated[float, typer.Option(help="Of training, all parts together.")] = 60.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """The recipe of the default checkpoint, all stages in a row, sized by a budget of minutes."""
+    from clara.commands.train_default import train_default as run
+
+    stop = _stop_event()
+    run(
+        data,
+        out,
+        settings(),
+        console,
+        minutes=minutes,
+        device=device,
+        seed=seed,
+        stopped=stop.is_set,
+    )
 
 
 @train_app.command("curves")

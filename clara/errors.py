@@ -87,6 +87,10 @@ class QuestionTooLong(InvalidInput):
     """A question over the limit."""
 
 
+class InvalidFilter(InvalidInput):
+    """A condition on metadata that no value could meet, or that cannot be read."""
+
+
 class UnsupportedFile(InvalidInput):
     """A file of a kind no reader exists for."""
 
@@ -177,6 +181,10 @@ class IndexUnavailable(ClaraError):
 
 class IndexMismatch(ClaraError):
     """An index holds something else than this release writes, such as another mapping."""
+
+
+class SnapshotUnfit(ClaraError):
+    """A snapshot file that is damaged, or of something else."""
 
 
 class EngineClosed(ClaraError):

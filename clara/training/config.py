@@ -72,6 +72,12 @@ class LengthConfig:
     """Steps between two saved states: what a kill can lose."""
     patience: int | None = Field(default=None, ge=1)
     """Scores without a better one after which the training ends."""
+    do_eval_gen: bool = False
+    """Whether every score also has answers generated and compared with the gold ones."""
+    eval_gen_records: int = Field(default=50, ge=1)
+    """Dev records that are answered for it."""
+    eval_gen_tokens: int = Field(default=32, ge=1, le=4096)
+    """Longest generated answer."""
 
 
 @dataclass(frozen=True, config=_STRICT)

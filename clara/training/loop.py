@@ -6,30 +6,33 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
-from clara.errors import Cancelled, InvalidTraining, OutOfMemory, TrainingDiverged
+from clara.errors import Cancelled, InvalidTraining, TrainingDiverged
 from clara.model.compressor import groups
-from clara.training import state
+from clara.training import memory, state
 from clara.training.config import StageConfig
+from clara.training.optimiser import optimiser_of
 from clara.training.order import Order
 from clara.training.records import Record
 from clara.training.schedule import rate_at
 from clara.training.stages import Example, Objective
 from clara.training.state import Progress
+from clara.training.together import Together
 from clara.training.trainee import Trainee
 
 log = logging.getLogger(__name__)
 
-FUSED = {"cuda", "cpu"}
-"""Devices whose AdamW is one kernel."""
+NAMED = 20
+"""Records that a diverged step names."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,16 @@ class Loop:
         self.learned = trainee.learn(objective.learning)
         self._objective, self._records, self._config = objective, records, config
         self._out, self._hooks, self._accelerator = out, hooks, accelerator
+        self._together = Together(accelerator)
         self._order = Order(len(records), config.optimiser.batch_size, config.seed)
         self._total = self._order.steps(config.length.epochs)
         if config.length.max_steps is not None:
             self._total = min(self._total, config.length.max_steps)
-        self._optimiser = _optimiser(self.learned, config)
+        self._optimiser = optimiser_of(self.learned, config.optimiser)
+        self._spare = self._some_example()
+        if self._together.main:
+            state.recover(out)
+        self._together.wait()
         self.progress = state.read(out, self.learned, self._optimiser)
         self._trainee = trainee
         self._wrapped = accelerator.prepare(trainee) if accelerator.num_processes > 1 else trainee
@@ -111,19 +119,23 @@ class Loop:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="examples") as ahead:
             upcoming = ahead.submit(self._examples, self.progress.step)
             while not self._over():
-                if self._hooks.stopped():
+                if self._together.any(self._hooks.stopped()):
                     self.save()
-                    raise Cancelled("the training was cancelled")
+                    raise Cancelled(
+                        f"the training was cancelled after step {self.progress.step}",
+                        remedy="Start it again as before, and it goes on from there",
+                    )
                 upcoming = self._advance(upcoming, ahead)
             upcoming.cancel()
+        self._score_the_end()
         self.save()
         return self.progress
 
     def save(self) -> None:
         """Keep the state, so that another process can go on from here."""
-        if self._accelerator.is_main_process:
+        if self._together.main:
             state.write(self._out, self.learned, self._optimiser, self.progress)
-        self._accelerator.wait_for_everyone()
+        self._together.wait()
 
     def _over(self) -> bool:
         patience = self._config.length.patience
@@ -136,7 +148,7 @@ class Loop:
         started = perf_counter()
         examples, skipped = upcoming.result()
         following = ahead.submit(self._examples, self.progress.step + 1)
-        step = self._step(examples, started)
+        step, skipped = self._agreed(self._step(examples, started), skipped)
         self.progress.step += 1
         self.progress.seconds += step.seconds
         self.progress.tokens += step.places
@@ -149,8 +161,17 @@ class Loop:
             self.save()
         return following
 
+    def _agreed(self, step: Step, skipped: int) -> tuple[Step, int]:
+        """The same seconds in every process, since they decide rate and end; skipped records."""
+        if self._together.count == 1:
+            return step, skipped
+        found = self._together.sums({"seconds": step.seconds, "skipped": skipped})
+        seconds = found["seconds"] / self._together.count
+        return replace(step, seconds=seconds), round(found["skipped"])
+
     def _step(self, examples: Sequence[Example], started: float) -> Step:
-        torch.manual_seed(hash((self._config.seed, self.progress.step)) & 0x7FFFFFFF)
+        drawn = hash((self._config.seed, self.progress.step)) + self._together.index
+        torch.manual_seed(drawn & 0x7FFFFFFF)
         rate = rate_at(self.share, self._config.optimiser)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["scale"]
@@ -163,7 +184,7 @@ class Loop:
         loss = sum(self._objective.weights[name] * value for name, value in parts.items())
         if not math.isfinite(loss) or not math.isfinite(float(gradient)):
             self._optimiser.zero_grad(set_to_none=True)
-            raise self._diverged(loss, examples)
+            raise self._diverged(loss, float(gradient))
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         return Step(
@@ -178,14 +199,26 @@ class Loop:
 
     def _examples(self, number: int) -> tuple[list[Example], int]:
         """This process's examples of one step, and how many records left none."""
-        me, all_ = self._accelerator.process_index, self._accelerator.num_processes
-        places = list(enumerate(self._order.step(number)))[me::all_]
+        places = self._together.mine(list(enumerate(self._order.step(number))))
         found = [
             self._objective.example(self._records[at], self._order.draw(number, place))
             for place, at in places
         ]
         kept = [example for example in found if example is not None]
         return kept, len(found) - len(kept)
+
+    def _some_example(self) -> Example:
+        """Any example: what a process whose records all left none takes part with."""
+        for place, record in enumerate(self._records):
+            example = self._objective.example(record, self._order.draw(0, place))
+            if example is not None:
+                return example
+        raise InvalidTraining(
+            f"none of the {len(self._records)} records leaves anything to learn from",
+            field="data",
+            remedy="See that answers fit behind their prompts in max_len tokens, and that qa_loss "
+            "is on where all records are questions",
+        )
 
     def _micro(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
         """Micro-batches of examples of similar size under the budget."""
@@ -201,23 +234,20 @@ class Loop:
             totals["places"] += example.places
             for name, count in example.counts.items():
                 totals[name] += count
-        if self._accelerator.num_processes == 1:
-            return totals
-        counted = torch.tensor(list(totals.values()), device=self._accelerator.device)
-        reduced: Tensor = self._accelerator.reduce(counted)
-        return dict(zip(totals, reduced.tolist(), strict=True))
+        return {name: round(value) for name, value in self._together.sums(totals).items()}
 
     def _backward(
         self, micro: Sequence[list[Example]], totals: Mapping[str, int]
     ) -> dict[str, float]:
         """Gradients of the step's mean losses. Returns the sums, over all processes."""
-        weights, world = self._objective.weights, self._accelerator.num_processes
+        weights, world = self._objective.weights, self._together.count
         sums = {name: torch.zeros((), device=self._trainee.device) for name in weights}
-        passes = self._most_passes(len(micro))
+        passes = round(self._together.most(len(micro)))
         for i in range(passes):
-            batch = micro[min(i, len(micro) - 1)]
-            real = float(i < len(micro))  # a process with fewer passes repeats one without weight
-            with self._synchronised(last=i == passes - 1), _memory_explained(self._config):
+            # a process with fewer passes than another takes part without weight
+            real = float(i < len(micro))
+            batch = micro[i] if real else [self._spare]
+            with self._synchronised(last=i == passes - 1), self._memory():
                 found = self._wrapped(batch)
                 # wrapped modules average gradients over processes; the sums are over all of them
                 loss = torch.stack(
@@ -230,77 +260,44 @@ class Loop:
                 self._accelerator.backward(loss)
             for name in weights:
                 sums[name] += real * found[name].detach().float()
-        return {name: float(self._accelerator.reduce(value)) for name, value in sums.items()}
+        return self._together.sums({name: float(value) for name, value in sums.items()})
 
-    def _most_passes(self, mine: int) -> int:
-        if self._accelerator.num_processes == 1:
-            return mine
-        counts = self._accelerator.gather(torch.tensor([mine], device=self._accelerator.device))
-        return int(counts.max())
-
-    def _synchronised(self, *, last: bool) -> Any:
-        from contextlib import nullcontext
-
-        if last or self._accelerator.num_processes == 1:
+    def _synchronised(self, *, last: bool) -> AbstractContextManager[Any]:
+        if last or self._together.count == 1:
             return nullcontext()
-        return self._accelerator.no_sync(self._wrapped)
+        found: AbstractContextManager[Any] = self._accelerator.no_sync(self._wrapped)
+        return found
+
+    def _memory(self) -> AbstractContextManager[None]:
+        tokens = self._config.optimiser.micro_tokens
+        what = f"a micro-batch of up to {tokens} token places"
+        return memory.explained(what, micro_tokens=tokens)
 
     def _score(self) -> None:
         if self._hooks.score is None:
             return
         scores = self._hooks.score()
         value, progress = scores["score"], self.progress
-        better = progress.best is None or value < progress.best
+        better = math.isfinite(value) and (progress.best is None or value < progress.best)
         progress.curve.append({"step": progress.step, "seconds": progress.seconds, **scores})
         progress.worse = 0 if better else progress.worse + 1
         if better:
             progress.best, progress.best_step = value, progress.step
         self._hooks.on_score(scores, better, progress)
 
-    def _diverged(self, loss: float, examples: Sequence[Example]) -> TrainingDiverged:
-        names = ", ".join(example.id for example in examples[:20])
+    def _score_the_end(self) -> None:
+        """The last state has a score too, wherever the training ended."""
+        scored = self.progress.curve[-1]["step"] if self.progress.curve else 0
+        if self._config.length.score_every and scored < self.progress.step:
+            self._score()
+
+    def _diverged(self, loss: float, gradient: float) -> TrainingDiverged:
+        ids = [self._records[at].id for at in self._order.step(self.progress.step)]
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
         return TrainingDiverged(
-            f"step {self.progress.step + 1} has loss {loss} on records {names}",
+            f"step {self.progress.step + 1} has loss {loss} and a gradient of length {gradient} "
+            f"on records {', '.join(ids[:NAMED])}{more}",
             field="optimiser.learning_rate",
-            remedy="Look at these records, or go on from the last state with a lower learning rate",
+            remedy="Look at these records, or train into another folder with a lower learning "
+            "rate; what was learned before this step is kept",
         )
-
-
-def _optimiser(learned: Mapping[str, nn.Parameter], config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW; what are no adapters learn at their own rate."""
-    if not learned:
-        raise InvalidTraining("nothing would be learned", field="learning")
-    own = {name: p for name, p in learned.items() if ".lora_" not in name}
-    rest = [p for name, p in learned.items() if name not in own]
-    chosen = [
-        {"params": rest, "scale": 1.0},
-        {"params": list(own.values()), "scale": config.optimiser.weights_rate},
-    ]
-    return torch.optim.AdamW(
-        [group for group in chosen if group["params"]],
-        lr=config.optimiser.learning_rate,
-        betas=config.optimiser.betas,
-        weight_decay=config.optimiser.weight_decay,
-        fused=next(iter(learned.values())).device.type in FUSED,
-    )
-
-
-class _memory_explained:  # noqa: N801 - a context manager reads as one
-    """A device's own error becomes OutOfMemory."""
-
-    def __init__(self, config: StageConfig) -> None:
-        self._config = config
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        refused = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if refused:
-            tokens = self._config.optimiser.micro_tokens
-            raise OutOfMemory(
-                f"a micro-batch of up to {tokens} token places does not fit the device",
-                field="optimiser.micro_tokens",
-                limit=tokens,
-                remedy="Lower it, or set optimiser.recompute",
-            ) from error

@@ -13,21 +13,46 @@ from typing import Any
 
 import torch
 
+from clara.errors import InvalidTraining
 from clara.model.compressor import groups
 from clara.training.records import CompressionRecord, Record
 from clara.training.stages import Objective
+from clara.training.together import Together
 from clara.training.trainee import Trainee
 
 
 class Probe:
-    """Dev scores of the model as it is, without merging or saving anything."""
+    """Dev scores of the model as it is, without merging or saving anything.
+
+    Args:
+        trainee: to score.
+        objective: of its stage.
+        records: the dev records.
+        seed: of the training.
+        together: processes that share the work, where there are several.
+    Raises:
+        InvalidTraining: no record leaves anything to score.
+    """
 
     def __init__(
-        self, trainee: Trainee, objective: Objective, records: Sequence[Record], *, seed: int
+        self,
+        trainee: Trainee,
+        objective: Objective,
+        records: Sequence[Record],
+        *,
+        seed: int,
+        together: Together | None = None,
     ) -> None:
         self._trainee, self._objective, self._seed = trainee, objective, seed
+        self._together = together or Together()
         self._right = self._examples(records)
         self._wrong = self._examples(_swapped(records))
+        if not self._right:
+            raise InvalidTraining(
+                f"none of the {len(records)} dev records leaves anything to score",
+                field="dev",
+                remedy="See that answers fit behind their prompts in max_len tokens",
+            )
 
     def scores(self) -> Mapping[str, float]:
         """Mean losses by name; `score` is the answer's, in nats per token, lower is better.
@@ -51,7 +76,8 @@ class Probe:
 
     def _mean(self, examples: Sequence[Any]) -> dict[str, float]:
         names = list(self._objective.weights)
-        sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+        sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+        examples = self._together.mine(examples)
         order = sorted(range(len(examples)), key=lambda i: examples[i].places)
         for group in groups(order, [e.places for e in examples], self._trainee.most_tokens):
             batch = [examples[i] for i in group]
@@ -59,6 +85,7 @@ class Probe:
             for name in names:
                 sums[name] += float(found[name])
                 counts[name] += sum(example.counts.get(name, 0) for example in batch)
+        sums, counts = self._together.sums(sums), self._together.sums(counts)
         return {name: sums[name] / max(counts[name], 1) for name in names}
 
 

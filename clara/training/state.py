@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clara.errors import InvalidTraining
-from clara.training.disk import explained as explained
+from clara.training.disk import explained, settle
 from clara.training.progress import Progress as Progress
 
 _NAME = "state"
@@ -38,6 +38,7 @@ def write(
             save_file(kept, part / "learned")
             save_file(_moments(learned, optimiser), part / "moments")
             (part / "progress.json").write_text(json.dumps(asdict(progress)))
+            settle(part)
             replace(part, folder / _NAME)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -46,8 +47,8 @@ def write(
 def replace(part: Path, final: Path) -> None:
     """Put a folder in the place of another; `recover` finishes what a kill leaves half done."""
     before = _before(final)
-    shutil.rmtree(before, ignore_errors=True)
     if final.exists():
+        shutil.rmtree(before, ignore_errors=True)
         final.rename(before)
     part.rename(final)
     shutil.rmtree(before, ignore_errors=True)
@@ -104,7 +105,10 @@ def _put_moments(
     optimiser: torch.optim.Optimizer,
     kept: Mapping[str, Tensor],
 ) -> None:
+    fused = all(group.get("fused") for group in optimiser.param_groups)
     for entry, value in kept.items():
         name, _, key = entry.rpartition("|")
-        place = torch.device("cpu") if key == "step" else learned[name].device
+        # one kernel reads its own device alone; the others count steps on the CPU
+        counted = key == "step" and not fused
+        place = torch.device("cpu") if counted else learned[name].device
         optimiser.state[learned[name]][key] = value.to(place)

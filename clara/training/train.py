@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
-from clara.errors import InvalidTraining
+from clara.errors import Cancelled, DiskFull, InvalidTraining, TrainingDiverged
 from clara.model import checkpoint as checkpoints
 from clara.model.backbone import local_folder, pick_dtype
 from clara.model.checkpoint import Checkpoint
 from clara.model.fingerprints import base_hash
+from clara.training import memory
+from clara.training.answers import Answers
 from clara.training.config import StageConfig
 from clara.training.data import read
+from clara.training.events import Event
+from clara.training.folder import claimed, put
 from clara.training.log import Log
 from clara.training.loop import Hooks, Loop, Step
-from clara.training.plan import Plan
+from clara.training.plan import Plan, check, check_latents, chosen_latents
 from clara.training.probe import Probe
+from clara.training.progress import Progress, checkpoints_in, trained_in
+from clara.training.progress import Trained as Trained
 from clara.training.records import Record, Stage
 from clara.training.setup import begin
-from clara.training.state import Progress
+from clara.training.stages import Objective
+from clara.training.together import Together
+from clara.training.trainee import Trainee
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +45,20 @@ STAGE_NAMES = {
 }
 """As checkpoints call the stages; the published names count from another start."""
 
-
-@dataclass(frozen=True)
-class Trained:
-    """What came out."""
-
-    last: Path
-    """Folder of the last checkpoint."""
-    best: Path
-    """Folder of the one with the best dev score; the last where none was scored."""
-    progress: Progress
+SHARDED = (
+    DistributedType.DEEPSPEED,
+    DistributedType.FSDP,
+    DistributedType.MEGATRON_LM,
+    DistributedType.XLA,
+)
+"""Ways to run that take parameters apart; only adapters learn here, so every process has all."""
 
 
 def train(
     plan: Plan,
     *,
     on_step: Callable[[Step, Progress, int], None] = lambda *_: None,
+    on_event: Callable[[Event], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Run a training to its end, or go on with one that was cut off.
@@ -59,101 +66,165 @@ def train(
     Args:
         plan: what to do; the same plan again goes on where its folder says.
         on_step: told every step, how far it is, and the steps there are.
-        stopped: asked between steps.
+        on_event: told everything that is written to the log.
+        stopped: asked between steps; in several processes, one of them is enough.
     Raises:
         InvalidTraining: the plan cannot run, or its folder belongs to another plan.
         InvalidDataset: faults in the data.
+        OutOfMemory: the model does not fit the device.
         Whatever `Loop.run` raises.
     """
-    _claim(plan)
-    accelerator = Accelerator(cpu=plan.device == "cpu")
+    check(plan)
     records = _records(plan, plan.data, plan.limit)
-    start, folder = _start(plan)
-    dtype = _dtype(plan.config, accelerator.device)
-    trainee, objective = begin(
-        plan.config, start, folder, records, device=accelerator.device, dtype=dtype
-    )
-    book = Log(plan.out)
-    hashed = base_hash(folder)
-
-    def export(name: str) -> Path:
-        made = trainee.checkpoint(
-            stage=STAGE_NAMES[plan.config.stage],
-            name=plan.name or plan.out.name,
-            base_hash=hashed,
-            rank=plan.config.lora_r,
-        )
-        return _replace(made, plan.out / "checkpoints" / name)
-
-    def scored(scores: Mapping[str, float], best: bool, progress: Progress) -> None:
-        book.score(scores, progress)
-        if best and accelerator.is_main_process:
-            export("best")
-
-    def stepped(step: Step, progress: Progress) -> None:
-        if accelerator.is_main_process:
-            book.step(step, progress)
-            on_step(step, progress, loop.steps)
-
     dev = _records(plan, plan.dev, plan.dev_limit) if plan.dev else []
-    probe = Probe(trainee, objective, dev, seed=plan.config.seed) if dev else None
-    loop = Loop(
-        trainee,
-        objective,
-        records,
-        plan.config,
-        out=plan.out,
-        accelerator=accelerator,
-        hooks=Hooks(stepped, probe.scores if probe else None, scored, stopped),
-    )
-    progress = loop.run()
-    last = export("last") if accelerator.is_main_process else plan.out / "checkpoints" / "last"
-    accelerator.wait_for_everyone()
-    best = plan.out / "checkpoints" / "best"
-    return Trained(last, best if best.exists() else last, progress)
+    accelerator = _accelerator(plan)
+    together = Together(accelerator)
+    tokens = plan.config.optimiser.micro_tokens
+    with claimed(plan, main=together.main):
+        book = Log(plan.out, on_event)
+        with memory.explained("the model", micro_tokens=tokens):
+            run = _Run(plan, records, dev, accelerator, book, on_step, stopped)
+            return run.to_the_end(book)
 
 
-def _claim(plan: Plan) -> None:
-    """Note the configuration in the folder, or see that it is the one noted."""
-    path = plan.out / "config.json"
-    wanted = _noted(plan)
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != wanted:
-            changed = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-            raise InvalidTraining(
-                f"{plan.out} holds a training with other {', '.join(changed)}",
-                field="out",
-                remedy="Give another folder, or go on with the same configuration",
+class _Run:
+    """One training in this process: the model, the loop over it, and what is kept."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        records: Sequence[Record],
+        dev: Sequence[Record],
+        accelerator: Accelerator,
+        book: Log,
+        on_step: Callable[[Step, Progress, int], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._plan, self._book, self._on_step = plan, book, on_step
+        self._together = Together(accelerator)
+        start, folder = _start(plan)
+        dtype = _dtype(plan.config, accelerator.device)
+        self._trainee, objective = begin(
+            plan.config, start, folder, records, device=accelerator.device, dtype=dtype
+        )
+        self._base_hash = base_hash(folder)
+        score = _scores(self._trainee, objective, plan.config, dev, self._together)
+        self._loop = Loop(
+            self._trainee,
+            objective,
+            records,
+            plan.config,
+            out=plan.out,
+            accelerator=accelerator,
+            hooks=Hooks(self._stepped, score, self._scored, stopped),
+        )
+        self._about = {
+            "of": self._loop.steps,
+            "pid": os.getpid(),
+            "processes": self._together.count,
+            "device": str(accelerator.device),
+            "dtype": str(dtype).removeprefix("torch."),
+            "records": len(records),
+            "dev": len(dev),
+        }
+
+    def to_the_end(self, book: Log) -> Trained:
+        """Train; what was learned is a checkpoint also where the end comes early."""
+        if self._together.main:
+            log.info("at step %d of %d", self._loop.progress.step, self._loop.steps)
+            book.begin(self._loop.progress, **self._about)
+        try:
+            progress = self._loop.run()
+        except (Cancelled, TrainingDiverged):
+            with suppress(DiskFull):  # the state is whole, and why it ended is what counts
+                self._keep("last")
+            raise
+        self._keep("last")
+        return trained_in(self._plan.out, progress)
+
+    def _keep(self, name: str) -> None:
+        """Write what was learned as a checkpoint; every process waits for it."""
+        if self._together.main and self._loop.progress.step:
+            made = self._trainee.checkpoint(
+                stage=STAGE_NAMES[self._plan.config.stage],
+                name=self._plan.name or self._plan.out.resolve().name,
+                base_hash=self._base_hash,
+                rank=self._plan.config.lora_r,
             )
-        return
-    plan.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            read = getattr(self._plan.config, "generation_top_k", made.config.generation_top_k)
+            config = replace(made.config, generation_top_k=read)
+            put(replace(made, config=config), checkpoints_in(self._plan.out) / name)
+        self._together.wait()
+
+    def _stepped(self, step: Step, progress: Progress) -> None:
+        if self._together.main:
+            self._book.step(step, progress, self._loop.share)
+            self._on_step(step, progress, self._loop.steps)
+
+    def _scored(self, scores: Mapping[str, float], best: bool, progress: Progress) -> None:
+        if self._together.main:
+            self._book.score(scores, progress, best)
+        if best:
+            self._keep("best")
 
 
-def _noted(plan: Plan) -> dict[str, Any]:
-    """What must be the same when a training goes on; its length may change."""
-    config = json.loads(json.dumps(plan.config.as_dict()))
-    del config["length"]
-    return {
-        "config": config,
-        "data": [path.name for path in plan.data],
-        "checkpoint": plan.checkpoint,
-        "exclude_sources": list(plan.exclude_sources),
-        "limit": plan.limit,
-    }
+def _scores(
+    trainee: Trainee,
+    objective: Objective,
+    config: StageConfig,
+    dev: Sequence[Record],
+    together: Together,
+) -> Callable[[], Mapping[str, float]] | None:
+    """Dev scores: losses and, where asked for, those of generated answers."""
+    if not dev:
+        return None
+    probe = Probe(trainee, objective, dev, seed=config.seed, together=together)
+    if not config.length.do_eval_gen:
+        return probe.scores
+    answers = Answers(trainee, config, dev, together=together)
+    return lambda: {**probe.scores(), **answers.scores()}
+
+
+def _accelerator(plan: Plan) -> Accelerator:
+    """The device and the other processes, whatever the surroundings say of anything else."""
+    kind, _, number = plan.device.partition(":")
+    if number:
+        raise InvalidTraining(
+            f"a training in this process takes the first GPU it sees, not {plan.device}",
+            field="device",
+            remedy="Set CUDA_VISIBLE_DEVICES to it, or train in a process of its own",
+        )
+    made = Accelerator(
+        cpu=kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()),
+        mixed_precision="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
+    if made.distributed_type in SHARDED:
+        raise InvalidTraining(
+            f"{made.distributed_type.value} takes parameters apart; only adapters learn here",
+            field="accelerate_config",
+            remedy="Set distributed_type to MULTI_GPU (DDP), and recompute for memory",
+        )
+    if kind == "cuda" and made.device.type != "cuda":
+        raise InvalidTraining(
+            f"device {plan.device} is asked for; torch finds no GPU here",
+            field="device",
+            remedy="Leave it at auto, or install the torch that fits the GPU's driver",
+        )
+    return made
 
 
 def _records(plan: Plan, paths: Sequence[Path], limit: int | None) -> Sequence[Record]:
     stage = plan.config.stage
     k = getattr(plan.config, "generation_top_k", 1)
-    return read(
-        list(paths),
-        stage,
-        limit=limit,
-        exclude_sources=plan.exclude_sources,
-        generation_top_k=k,
-    )
+    files = [list(paths)] if limit is None else [[path] for path in paths]
+    return [
+        record
+        for some in files
+        for record in read(
+            some, stage, limit=limit, exclude_sources=plan.exclude_sources, generation_top_k=k
+        )
+    ]
 
 
 def _start(plan: Plan) -> tuple[Checkpoint, Path]:
@@ -161,15 +232,8 @@ def _start(plan: Plan) -> tuple[Checkpoint, Path]:
     config = plan.config
     if plan.checkpoint:
         found = checkpoints.load(plan.checkpoint, base=plan.base or None)
+        check_latents(chosen_latents(config), asdict(found.config), found.name)
         return found, local_folder(plan.base or found.config.base)
-    if config.stage is not Stage.COMPRESSION:
-        raise InvalidTraining(
-            f"{config.stage.title} goes on from a checkpoint, and none is given",
-            field="checkpoint",
-            remedy="Train stage 1 first and give its checkpoint",
-        )
-    if not plan.base:
-        raise InvalidTraining("no base model is given", field="base")
     latents = config.latents
     fresh = checkpoints.CheckpointConfig(
         base=plan.base,
@@ -187,18 +251,3 @@ def _dtype(config: StageConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "auto":
         return pick_dtype(device)
     return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
-
-
-def _replace(made: Checkpoint, path: Path) -> Path:
-    """Save a checkpoint where an older one of the same training may be."""
-    import shutil
-
-    from clara.training.state import explained
-
-    with explained(path.parent):
-        fresh = path.with_name(f".{path.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        checkpoints.save(made, fresh)
-        shutil.rmtree(path, ignore_errors=True)
-        fresh.rename(path)
-    return path

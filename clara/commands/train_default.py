@@ -1,0 +1,68 @@
+"""`clara train default`: the recipe of the shipped checkpoint, from files to a folder with card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from clara.commands.train_display import Display
+from clara.default_models import BASE, CHECKPOINT
+from clara.settings import Settings
+
+LICENCE = "Apache-2.0 (weights); texts it was trained on: see its card"
+
+
+def train_default(
+    data: Path,
+    out: Path,
+    config: Settings,
+    console: Console,
+    *,
+    minutes: float,
+    device: str,
+    seed: int,
+    stopped: Callable[[], bool],
+) -> Path:
+    """Run the recipe, or go on with it where it was cut off. Returns the checkpoint's folder.
+
+    Raises:
+        InvalidTraining: a data file is missing, or `out` holds another recipe.
+        ModelMissing: the default base is not on this machine.
+        Whatever `clara.training.train.train` raises.
+    """
+    from clara.model import checkpoint as checkpoints
+    from clara.model.backbone import pick_device
+    from clara.training.card import card, write_card
+    from clara.training.curves import plot
+    from clara.training.recipe import Recipe
+    from clara.training.train import train
+
+    recipe = Recipe(
+        data=data,
+        out=out,
+        base=config.base_model or str(config.models / BASE.folder),
+        minutes=minutes,
+        device=device,
+        seed=seed,
+        on_gpu=pick_device(device).type == "cuda",
+    )
+    plans = recipe.plans()
+    for plan in plans:
+        console.rule(f"{plan.out.name}: {plan.config.stage.title}")
+        with Display(console) as display:
+            trained = train(plan, on_event=display, stopped=stopped)
+    made = checkpoints.load(trained.last)
+    portable = replace(made.config, base=config.base_model or BASE.folder)
+    final = replace(made, config=portable, name=CHECKPOINT, licence=LICENCE)
+    folder = out / CHECKPOINT
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoints.save(final, folder)
+    write_card(folder, card(final, plans))
+    for plan in plans:
+        plot(plan.out, folder / f"{plan.out.name}.png")
+    console.print(f"checkpoint: {folder}", highlight=False, markup=False)
+    return folder
