@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -17,11 +18,36 @@ from fastapi.responses import RedirectResponse
 
 from api import errors
 from api.body_limit import BodyLimit
-from api.routes import checkpoints, collections, documents, files, health, questions, runs
+from api.routes import (
+    audits,
+    checkpoints,
+    collections,
+    documents,
+    files,
+    health,
+    questions,
+    runs,
+    training_data,
+    trainings,
+)
+from clara.audit import stores
 from clara.db.connect import connect, open_db
 from clara.settings import Settings, settings
 from workers.app import app as celery_app
 from workers.app import configure
+
+_PARTS = (
+    collections,
+    documents,
+    files,
+    questions,
+    audits,
+    runs,
+    training_data,  # before `trainings`, one of whose paths would take its name for an id
+    trainings,
+    checkpoints,
+    health,
+)
 
 SEND_S = 1.0
 """Seconds the broker may take to answer one try to send; there are two."""
@@ -65,12 +91,17 @@ def create_app(config: Settings | None = None) -> FastAPI:
     )
     app.state.settings = config
     app.state.open_db = open_db(engine)
+    app.state.stores = cache(partial(stores, app.state.open_db, config))
     app.state.broker_url = celery_app.conf.broker_url
     app.state.extraction = CapacityLimiter(files.FILES_AT_ONCE)
     app.state.checking = CapacityLimiter(8)
-    app.add_middleware(BodyLimit, limit=config.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        limit=config.max_body_bytes,
+        streamed={training_data.PATH: config.max_training_bytes},
+    )
     errors.install(app)
-    for part in (collections, documents, files, questions, runs, checkpoints, health):
+    for part in _PARTS:
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

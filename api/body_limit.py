@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,22 +24,36 @@ class _Over(Exception):
 
 
 class BodyLimit:
-    """Pure ASGI middleware: no body over `limit` bytes reaches the app, or the memory."""
+    """Pure ASGI middleware: no body over its limit in bytes reaches the app, or the memory.
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    Args:
+        app: what is limited.
+        limit: of every body.
+        streamed: limits of paths that begin so, whose routes hold no body in memory.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limit: int, streamed: Mapping[str, int] | None = None
+    ) -> None:
         self.app = app
         self.limit = limit
+        self.streamed = streamed or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif (declared := _declared(scope)) is not None and declared > self.limit:
+        elif (declared := _declared(scope)) is not None and declared > self._limit(scope):
             await self._refuse(scope, receive, send, f"has {declared:,} bytes")
         else:
             await self._count(scope, receive, send)
 
+    def _limit(self, scope: Scope) -> int:
+        found = (limit for path, limit in self.streamed.items() if scope["path"].startswith(path))
+        return next(found, self.limit)
+
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = self._limit(scope)
         seen = 0
         started = False
 
@@ -46,13 +61,13 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
+            if seen > limit:
                 raise _Over
             return message
 
         async def answer(message: Message) -> None:
             nonlocal started
-            if started or seen <= self.limit:  # else it speaks of a body it did not get
+            if started or seen <= limit:  # else it speaks of a body it did not get
                 started = True
                 await send(message)
 
@@ -61,15 +76,16 @@ class BodyLimit:
         except _Over:
             if started:
                 raise
-        if seen > self.limit and not started:
+        if seen > limit and not started:
             await self._refuse(scope, receive, send, "is larger than that")
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, size: str) -> None:
+        limit = self._limit(scope)
         error = BodyTooLarge(
-            f"a body may have {self.limit:,} bytes; this one {size}",
+            f"a body may have {limit:,} bytes; this one {size}",
             field="",
-            limit=self.limit,
-            remedy="Send fewer documents or files per request.",
+            limit=limit,
+            remedy="Send fewer documents or files per request, or a smaller file.",
         )
         response = problem(error, scope["path"], headers={"Connection": "close"})
         start = {

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
+from api.checks_of_values import check_key, check_value
 from api.errors import raise_all
-from api.schemas import NewDocument, NewDocuments, NewQuestion
+from api.schemas import NewDocument, NewDocuments
 from api.validation import MAX_FAULTS, pointer
 from clara.errors import ClaraError, InvalidInput, QuestionTooLong, TooManyDocuments
 from clara.settings import Settings
-from clara.texts import check_characters, check_length, check_text, printable
+from clara.texts import check_characters, check_length, check_text
 from clara.types import SourceDocument
 
-KEY_CHARS = 64
-VALUE_CHARS = 1000
 BYTES_PER_TOKEN = 8
 """A token stands for at least one byte, and for some four on average. A question of more bytes than
 this per token allowed is refused here; the worker counts the tokens of the others."""
@@ -50,7 +48,7 @@ def check_count(count: int, what: str, config: Settings) -> None:
         )
 
 
-def question(body: NewQuestion, config: Settings) -> str:
+def question(given: str, config: Settings) -> str:
     """The text of a question.
 
     Raises:
@@ -58,9 +56,9 @@ def question(body: NewQuestion, config: Settings) -> str:
         EmptyText, InvalidText: as `check_text`.
     """
     field, limit = "/question", config.max_question_chars
-    if len(body.question) > limit:
-        raise _too_long(f"{len(body.question):,} characters; the limit is {limit:,}", limit)
-    text = check_text(body.question, field=field, max_chars=limit)
+    if len(given) > limit:
+        raise _too_long(f"{len(given):,} characters; the limit is {limit:,}", limit)
+    text = check_text(given, field=field, max_chars=limit)
     size, limit = len(text.encode()), BYTES_PER_TOKEN * config.max_question_tokens
     if size > limit:
         raise _too_long(f"{size:,} bytes in UTF-8; the limit is {limit:,}", limit)
@@ -102,40 +100,5 @@ def _document(document: NewDocument, at: str, max_chars: int) -> SourceDocument:
 def _check_metadata(entries: Iterable[tuple[str, object]], at: str) -> None:
     for key, value in entries:
         field = at + pointer([key])
-        if not 0 < len(key) <= KEY_CHARS:
-            raise InvalidInput(
-                f"{field}: a key has 1 to {KEY_CHARS} characters, this one {len(key):,}",
-                field=field,
-                limit=KEY_CHARS,
-                remedy="Rename it.",
-            )
-        check_characters(key, field=field)
-        _check_value(value, field)
-
-
-def _check_value(value: object, field: str) -> None:
-    match value:
-        case str():
-            check_length(value, field=field, max_chars=VALUE_CHARS)
-            check_characters(value, field=field)
-        case bool():
-            pass
-        case int() if not -(2**63) <= value < 2**63:
-            _refuse_value(field, "is an integer of more than 64 bits", limit=2**63 - 1)
-        case float() if not math.isfinite(value):
-            _refuse_value(
-                field, "is too large for a number of 64 bits", limit=1.7976931348623157e308
-            )
-        case int() | float():
-            pass
-        case _:
-            _refuse_value(field, "is neither a string nor a number, true or false")
-
-
-def _refuse_value(field: str, what: str, limit: float | None = None) -> None:
-    raise InvalidInput(
-        f"{printable(field)} {what}",
-        field=field,
-        limit=limit,
-        remedy="Metadata is flat: strings, finite numbers, true and false.",
-    )
+        check_key(key, field)
+        check_value(value, field)

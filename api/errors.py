@@ -44,6 +44,10 @@ class RunNotCancellable(InvalidInput):
     """A run that has started, has ended, or must be done."""
 
 
+class TrainingNotBegun(InvalidInput):
+    """A training that has no curves yet."""
+
+
 class Unexpected(ClaraError):
     """A fault of this program."""
 
@@ -64,19 +68,25 @@ STATUS: dict[type[ClaraError], int] = {
     MethodNotAllowed: 405,
     UnsupportedContentType: 415,
     RunNotCancellable: 409,
+    TrainingNotBegun: 409,
     errors.BodyTooLarge: 413,
     errors.UnsupportedFile: 415,
     errors.UnknownCollection: 404,
     errors.UnknownDocument: 404,
     errors.UnknownQuestion: 404,
     errors.UnknownRun: 404,
+    errors.UnknownCheckpoint: 404,
     errors.DuplicateCollection: 409,
+    errors.PromotionRefused: 409,
     errors.LatentsNotReady: 409,
     errors.Cancelled: 409,
     errors.DatabaseUnavailable: 503,
+    errors.DiskFull: 503,
     errors.BrokerUnavailable: 503,
     errors.IndexUnavailable: 503,
     errors.EngineClosed: 503,
+    errors.TrainingBusy: 503,
+    errors.TrainingKilled: 503,
 }
 """A class not listed has the status of its nearest base."""
 

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from api.deps import NAME
 from api.errors import MEDIA_TYPE
+from api.filters import Filters
 from clara.db.tables import DocumentStatus, RunKind, RunStatus
 from clara.documents import Outcome
-from clara.types import Mode
+from clara.types import Fate, Fusion, Mode
 
 TITLE_CHARS = 300
 NAME_CHARS = 1000
@@ -71,6 +72,44 @@ class NewQuestion(Request):
     )
     top_k: int | None = Field(default=None, ge=1, le=20, description="Passages to read.")
     max_answer_tokens: int | None = Field(default=None, ge=1, le=4096)
+    filters: Filters = Field(default_factory=list)
+    fusion: Fusion | None = Field(
+        default=None, strict=False, description="How two rankings become one; a setting by default."
+    )
+    explain: bool = Field(default=False, description="Keep and show all candidates.")
+
+
+class NewSearch(Request):
+    """A question to find passages for, without an answer."""
+
+    question: str = Field(examples=["lease end"])
+    top_k: int | None = Field(default=None, ge=1, le=20, description="Passages an answer reads.")
+    filters: Filters = Field(default_factory=list)
+    fusion: Fusion | None = Field(default=None, strict=False)
+
+
+class NewCheckpoint(Request):
+    """A folder of trained weights to register."""
+
+    path: str = Field(
+        max_length=NAME_CHARS, description="Absolute path on the workers' machine, or a Hub name."
+    )
+    base: str = Field(
+        default="", max_length=NAME_CHARS, description="Its base, where the noted one is not there."
+    )
+
+
+class NewPromotion(Request):
+    """A checkpoint that shall serve."""
+
+    force: bool = Field(default=False, description="Whatever the gate says; takes a reason.")
+    reason: str = Field(default="", max_length=1000)
+
+
+class QueuedRun(BaseModel):
+    """Work that a worker will do."""
+
+    run_id: UUID
 
 
 class Collection(BaseModel):
@@ -218,10 +257,50 @@ class Citation(BaseModel):
     passage: CitedPassage
     evidence: Evidence | None
     score: float
+    found_by: list[str] = Field(description="`lexical`, `dense`, or both.")
     lexical: float | None
     lexical_rank: int | None
     dense: float | None
     dense_rank: int | None
+
+
+class FoundPassage(BaseModel):
+    """A passage that was found; no id and words where it was replaced since."""
+
+    id: UUID | None
+    start: int
+    end: int
+    text: str | None
+
+
+class Candidate(BaseModel):
+    """A passage that was found, and what became of it."""
+
+    rank: int
+    fate: Fate
+    score: float | None = Field(description="What `reranked_by` gave it.")
+    document_id: UUID
+    external_id: str
+    title: str
+    source: str | None
+    passage: FoundPassage
+    found_by: list[str] = Field(description="`lexical`, `dense`, or both.")
+    lexical: float | None = Field(description="BM25 score.")
+    lexical_rank: int | None
+    dense: float | None = Field(description="Cosine of the dense index.")
+    dense_rank: int | None
+    cosine: float | None = Field(
+        description="Exact cosine of the sentence encoder, where the ranking was by fusion."
+    )
+
+
+class Explanation(BaseModel):
+    """Everything that was found for a question, best first."""
+
+    reranked_by: str
+    degraded: list[str]
+    timings: dict[str, Any]
+    candidates: list[Candidate]
 
 
 class Answer(BaseModel):
@@ -246,15 +325,20 @@ class Question(BaseModel):
     question: str
     status: RunStatus
     mode_requested: Mode
+    filters: list[dict[str, Any]]
+    fusion: Fusion
+    search_only: bool
     error: dict[str, Any] | None
     answer: Answer | None
+    explanation: Explanation | None = Field(description="Of a search, or where it was asked for.")
 
 
 class Progress(BaseModel):
-    """In the unit of the run's kind: documents, passages or questions."""
+    """In the unit of the run's kind: documents, passages, questions or steps."""
 
     done: int
     total: int
+    phase: str = Field(default="", description="What is being done, where a kind has parts.")
 
 
 class Run(BaseModel):
@@ -298,6 +382,12 @@ class Checkpoint(BaseModel):
     base: str
     trained: bool
     config: dict[str, Any]
+    path: str | None = Field(description="Where its weights are; none of an untrained one.")
+    run_id: UUID | None = Field(description="The training it came out of.")
+    scores: dict[str, Any] = Field(description="Numbers by set.")
+    gate: dict[str, Any] | None = Field(description="What the gate said last.")
+    active: bool = Field(description="Whether it serves.")
+    promoted_at: datetime | None
     created_at: datetime
 
 
@@ -305,6 +395,22 @@ class Checkpoints(BaseModel):
     """All checkpoints, newest first."""
 
     checkpoints: list[Checkpoint]
+
+
+class Place(BaseModel):
+    """What one table or index holds."""
+
+    name: str
+    entries: int
+    examples: list[str] = Field(description="Ids of some passages.")
+
+
+class Audit(BaseModel):
+    """What is left of something deleted, place by place."""
+
+    clean: bool = Field(description="Whether nothing is left.")
+    places: list[Place]
+    pending_runs: list[UUID] = Field(description="Runs that may still take it away.")
 
 
 class Health(BaseModel):

@@ -14,7 +14,12 @@ MAX_FAULTS = 20
 """Faults told at once; the rest shows after these are mended."""
 _SEGMENT_CHARS = 80
 """Longest part of a field's name that is repeated: the client chose it."""
-_LIMITS = ("max_length", "min_length", "le", "ge", "lt", "gt", "pattern", "expected")
+_LIMITS = (
+    *("max_length", "min_length", "le", "ge", "lt", "gt", "pattern", "expected"),
+    "expected_tags",
+)
+_FORMS = ("equals", "in", "range", "prefix")
+"""Of a filter: pydantic puts the form's name into the path of its members."""
 _REMEDIES = {
     "missing": "Add it.",
     "extra_forbidden": "Remove it, or look at /docs for the right name.",
@@ -30,6 +35,7 @@ _REMEDIES = {
     "string_too_long": "Make it shorter.",
     "string_pattern_mismatch": "Use only the characters that the pattern allows.",
     "uuid_parsing": "Give an id as an earlier response named it.",
+    "union_tag_not_found": "Add it: equals, in, range or prefix.",
     "string_unicode": "Remove the half of a surrogate pair.",
 }
 
@@ -51,7 +57,7 @@ def pointer(path: Sequence[int | str]) -> str:
 
 def _fault(entry: Mapping[str, Any]) -> InvalidInput:
     where, *path = entry["loc"]
-    path = [part for part in path if part != "[key]"]
+    path = _place(path, entry["type"])
     field = pointer(path) if where == "body" else printable(".".join(map(str, path)))
     context = entry.get("ctx", {})
     limit = next((context[name] for name in _LIMITS if name in context), None)
@@ -62,6 +68,14 @@ def _fault(entry: Mapping[str, Any]) -> InvalidInput:
         limit=limit if isinstance(limit, int | float | None) else str(limit),
         remedy=_REMEDIES.get(entry["type"], "Give a value as the message says."),
     )
+
+
+def _place(path: Sequence[int | str], kind: str) -> list[int | str]:
+    """The member at fault, as it is in the body."""
+    place = [part for part in path if part != "[key]"]
+    if place[:1] == ["filters"] and len(place) > 2 and place[2] in _FORMS:
+        del place[2]
+    return [*place, "op"] if kind.startswith("union_tag") else place
 
 
 def _lower(message: str) -> str:

@@ -19,7 +19,7 @@ from clara.errors import Cancelled, ClaraError
 from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
 from clara.settings import settings
 from clara.training.records import Stage
-from clara.types import Mode
+from clara.types import Fusion, Mode
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +44,16 @@ Address = Annotated[
     str, typer.Option("--api", help="Address of the API.", envvar="CLARA_API", show_default=False)
 ]
 CollectionName = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
+TopK = Annotated[int | None, typer.Option(help="Passages read.")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="CONDITION",
+        help="On metadata: lang=en, lang=en,de, year>=2020, path^=manual/; several must all hold.",
+    ),
+]
+FusionName = Annotated[Fusion | None, typer.Option("--fusion", help="How two rankings become one.")]
 CheckpointName = Annotated[
     str, typer.Argument(metavar="PATH", help="Folder, Hub name with sub-folder, or `default`.")
 ]
@@ -129,15 +139,64 @@ def ask(
     collection: CollectionName,
     api: Address = "",
     mode: Annotated[Mode, typer.Option(help="How passages are read.")] = Mode.AUTO,
-    top_k: Annotated[int | None, typer.Option(help="Passages read.")] = None,
+    top_k: TopK = None,
+    filters: Filters = None,
+    fusion: FusionName = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
 ) -> None:
     """Ask one question and show the answer with its citations."""
     from clara.client import Client
     from clara.commands import show
+    from clara.commands.search import options
 
-    options = {"mode": mode.value} | ({"top_k": top_k} if top_k else {})
+    given = options(top_k=top_k, filters=filters or [], fusion=fusion)
+    given |= {"mode": mode.value} | ({"explain": True} if explain else {})
     with Client(_address(api)) as client:
-        show.answer(client.ask(collection, question, **options), console)
+        show.answer(client.ask(collection, question, **given), console)
+
+
+@app.command()
+def search(
+    question: Annotated[str, typer.Argument(metavar="WORDS")],
+    collection: CollectionName,
+    api: Address = "",
+    top_k: TopK = None,
+    filters: Filters = None,
+    fusion: FusionName = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every candidate, read or not, and why.")
+    ] = False,
+) -> None:
+    """Find the passages an answer would read, without the answer."""
+    from clara.client import Client
+    from clara.commands import show
+    from clara.commands.search import options
+
+    given = options(top_k=top_k, filters=filters or [], fusion=fusion)
+    with Client(_address(api)) as client:
+        show.search(client.search(collection, question, **given), console, explain=explain)
+
+
+@app.command()
+def audit(
+    document: Annotated[str | None, typer.Option(help="Id of a document.")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="A name.")] = None,
+    api: Address = "",
+) -> None:
+    """Say what the stores hold of a document, or of a collection's deleted documents.
+
+    Exit status 1 when anything is left.
+    """
+    from clara.client import Client
+    from clara.commands import show
+
+    if (document is None) == (collection is None):
+        raise typer.BadParameter("give one of --document and --collection")
+    with Client(_address(api)) as client:
+        found = client.audit(document=document, collection=collection)
+    show.audit(found, console)
+    if not found["clean"]:
+        raise typer.Exit(1)
 
 
 @app.command()

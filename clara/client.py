@@ -104,14 +104,26 @@ class Client:
             "/v1/questions",
             json={"collection": collection, "question": question, **options},
         )
-        while True:
-            path = f"/v1/questions/{asked['id']}"
-            state = self._call("GET", path, params={"wait": WAIT_S})
-            if state["status"] == "succeeded":
-                return state
-            if state["status"] in ("failed", "cancelled"):
-                error = state.get("error") or {"message": f"the run was {state['status']}"}
-                raise ApiProblem(error | {"detail": error.get("message")})
+        return self._ended(asked["id"])
+
+    def search(self, collection: str, question: str, **options: Any) -> Json:
+        """Find passages and wait for them; returns the search with its explanation.
+
+        Raises:
+            ApiProblem: the search was refused, or its run failed.
+        """
+        found = self._call(
+            "POST",
+            f"/v1/collections/{collection}/search",
+            params={"wait": WAIT_S},
+            json={"question": question, **options},
+        )
+        return found if found["status"] == "succeeded" else self._ended(found["id"])
+
+    def audit(self, *, document: str | None = None, collection: str | None = None) -> Json:
+        """What is left of a document, or of a collection's deleted documents."""
+        of = f"documents/{document}" if document else f"collections/{collection}"
+        return self._call("GET", f"/v1/{of}/audit")
 
     def runs(self, **filters: Any) -> list[Json]:
         """Newest runs first."""
@@ -123,6 +135,44 @@ class Client:
         """One run."""
         return self._call("GET", f"/v1/runs/{run_id}")
 
+    def checkpoints(self) -> list[Json]:
+        """All checkpoints, newest first."""
+        found: list[Json] = self._call("GET", "/v1/checkpoints")["checkpoints"]
+        return found
+
+    def register_checkpoint(self, path: str, *, base: str = "") -> str:
+        """Have a checkpoint's folder looked through and written down; returns its id.
+
+        Raises:
+            ApiProblem: it was refused, or is damaged.
+        """
+        body = {"path": path, "base": base}
+        run = self.ended(self._call("POST", "/v1/checkpoints", json=body)["run_id"])
+        return str(run["result"]["checkpoint_id"])
+
+    def score_checkpoint(self, checkpoint_id: str, scores: Json) -> Json:
+        """Keep an evaluation's numbers with a checkpoint."""
+        return self._call("POST", f"/v1/checkpoints/{checkpoint_id}/scores", json=scores)
+
+    def promote(self, checkpoint_id: str, *, force: bool = False, reason: str = "") -> Json:
+        """Let a checkpoint serve. Raises ApiProblem where the gate refuses it."""
+        body = {"force": force, "reason": reason}
+        return self._call("POST", f"/v1/checkpoints/{checkpoint_id}/promote", json=body)
+
+    def ended(self, run_id: str) -> Json:
+        """A run that has succeeded; waits for it.
+
+        Raises:
+            ApiProblem: it failed or was cancelled.
+        """
+        while True:
+            run = self._call("GET", f"/v1/runs/{run_id}", params={"wait": WAIT_S})
+            if run["status"] == "succeeded":
+                return run
+            if run["status"] in ("failed", "cancelled"):
+                error = run.get("error") or {"message": f"the run was {run['status']}"}
+                raise ApiProblem(error | {"detail": error.get("message")})
+
     def watch(self, collection: str, *, every_s: float = 0.5) -> Iterator[Json]:
         """The collection's counts, again and again; watching takes a tenth of the time at most."""
         while True:
@@ -131,6 +181,17 @@ class Client:
             took = time.monotonic() - began
             yield counts
             time.sleep(max(every_s, 9 * took))
+
+    def _ended(self, question_id: str) -> Json:
+        """Wait for the end of a question's run."""
+        while True:
+            path = f"/v1/questions/{question_id}"
+            state = self._call("GET", path, params={"wait": WAIT_S})
+            if state["status"] == "succeeded":
+                return state
+            if state["status"] in ("failed", "cancelled"):
+                error = state.get("error") or {"message": f"the run was {state['status']}"}
+                raise ApiProblem(error | {"detail": error.get("message")})
 
     def _call(self, method: str, path: str, **request: Any) -> Json:
         try:

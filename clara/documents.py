@@ -102,6 +102,7 @@ def write_documents(
         index_elements=["collection_id", "external_id"],
         set_={name: statement.excluded[name] for name in replaced}
         | {
+            "version": Document.version + 1,
             "error": None,
             "updated_at": func.clock_timestamp(),
             "searchable_at": None,

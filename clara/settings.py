@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from clara.types import Mode
+from clara.types import Fusion, LatentForm, Mode
 
 
 class Settings(BaseSettings):
@@ -39,7 +39,13 @@ class Settings(BaseSettings):
     elasticsearch_ca: Path | None = None
     """Certificate authority file for a TLS address."""
     index_timeout_s: float = Field(default=5.0, gt=0)
-    """Seconds one lexical search may take before `IndexUnavailable`."""
+    """Seconds one search on Elasticsearch may take before `IndexUnavailable`."""
+    dense_index: Literal["faiss", "elasticsearch"] = "faiss"
+    """Where dense vectors are searched: in each worker's memory, or on the cluster."""
+    dense_vectors: Literal["encoder", "latents"] = "encoder"
+    """What makes them: the sentence encoder, or the mean row of the checkpoint's latents."""
+    latent_form: LatentForm = LatentForm.BF16
+    """How new latents are kept: `bf16`, or `int8` in half the bytes. Both are read."""
 
     # listening
     api_host: str = "127.0.0.1"
@@ -51,7 +57,8 @@ class Settings(BaseSettings):
     base_model: str = ""
     """Folder or Hub name of the causal language model; empty means the default one under `home`."""
     checkpoint: str = ""
-    """CLaRa checkpoint folder; empty means an untrained one at `compression_rate`."""
+    """CLaRa checkpoint folder; empty means the promoted one, or an untrained one at
+    `compression_rate` where none was promoted."""
     sentence_encoder: str = ""
     """Folder or Hub name of the sentence encoder; empty means the default one under `home`."""
     compression_rate: int = Field(default=16, ge=1, le=256)
@@ -68,6 +75,8 @@ class Settings(BaseSettings):
     dense_top_k: int = Field(default=12, ge=1, le=1000)
     max_candidates: int = Field(default=50, ge=1, le=1000)
     """Upper bound of the union of lexical and dense hits."""
+    fusion: Fusion = Fusion.UNION
+    """How lexical and dense hits become one ranking, which `max_candidates` cuts."""
     top_k: int = Field(default=5, ge=1, le=20)
     """Passages the generator reads."""
     min_score: float = Field(default=0.55, ge=-1, le=1)
@@ -75,10 +84,26 @@ class Settings(BaseSettings):
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 
+    # training
+    training_data: Path | None = None
+    """Folder of the files that trainings name; empty means `training/data` under `home`."""
+    training_nice: int = Field(default=10, ge=0, le=19)
+    """How far the train worker stands back for other processes; 0 not at all."""
+    training_threads: int = Field(default=0, ge=0)
+    """Processor threads per process of a training; 0 is the machine's share of each."""
+    training_processes: int = Field(default=0, ge=0)
+    """Processes of a training, one per GPU; 0 is one, or what accelerate's configuration says."""
+    training_accelerate_config: Path | None = None
+    """File that `accelerate config` wrote, for several GPUs or hosts."""
+    gate_margin: float = Field(default=0.02, ge=0, le=1)
+    """How much worse than the active checkpoint, in fractions, one to be promoted may be."""
+
     # limits
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_file_bytes: int = Field(default=20 * 2**20, ge=1024)
     max_documents_per_request: int = Field(default=500, ge=1)
+    max_training_bytes: int = Field(default=2 * 2**30, ge=1024)
+    """Of one file of training records."""
     max_document_chars: int = Field(default=2_000_000, ge=1)
     max_question_chars: int = Field(default=4_000, ge=1)
     max_question_tokens: int = Field(default=512, ge=1)
@@ -96,6 +121,26 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """Folder of the default models."""
         return self.home / "models"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of dense indexes as they were, for a faster start."""
+        return self.home / "snapshots"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints that trainings made."""
+        return self.home / "checkpoints"
+
+    @property
+    def trainings(self) -> Path:
+        """Folder of trainings, one below it for each run."""
+        return self.home / "training"
+
+    @property
+    def training_files(self) -> Path:
+        """Folder of the files that trainings name."""
+        return self.training_data or self.trainings / "data"
 
     def variables(self) -> dict[str, str]:
         """The environment that gives these settings to another process."""

@@ -18,6 +18,36 @@ class Mode(StrEnum):
     """Latents where the checkpoint is trained and every chosen passage has one; else text."""
 
 
+class Fusion(StrEnum):
+    """How what two searches found becomes one ranking."""
+
+    UNION = "union"
+    """By the better of the two ranks."""
+    RRF = "rrf"
+    """By the sum of the reciprocal ranks."""
+
+
+class Fate(StrEnum):
+    """What became of a candidate."""
+
+    READ = "read"
+    """Given to the generator."""
+    BELOW_MIN_SCORE = "below_min_score"
+    BEYOND_TOP_K = "beyond_top_k"
+    """Others scored higher."""
+    BEYOND_CANDIDATES = "beyond_candidates"
+    """More were found than are ranked; it has no score."""
+
+
+class LatentForm(StrEnum):
+    """What a number of a stored latent is."""
+
+    BF16 = "bf16"
+    """As the model computed it."""
+    INT8 = "int8"
+    """A step of 1/127 of its row's largest number: half the bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Characters `[start, end)` of a text, counted in code points from 0."""

@@ -23,3 +23,6 @@ WITHOUT_DOCUMENTS = "No passage scored enough: the model answered without the do
 UNSUPPORTED = (
     "No sentence of the passages that were read supports the model's answer, so it is withheld."
 )
+
+DENSE_SNAPSHOTS = "dense snapshots"
+"""What an audit calls the files that only make a start faster."""

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from clara.db.tables import (
     Answer,
+    Candidate,
     Checkpoint,
     Citation,
     Collection,
@@ -23,7 +24,7 @@ from clara.db.tables import (
     RunStatus,
 )
 from clara.documents import content_hash
-from clara.types import Mode, SourceDocument
+from clara.types import Fate, Mode, SourceDocument
 
 Row = TypeVar("Row")
 _numbers = count(1)
@@ -60,7 +61,12 @@ def make_passage(
 ) -> Passage:
     """A span of a document, by default all of it."""
     end = len(document.text) if end is None else end
-    given = {"tokens": max(1, (end - start) // 4)} | values
+    given = {
+        "tokens": max(1, (end - start) // 4),
+        "title": document.title,
+        "text": document.text[start:end],
+        "metadata_": document.metadata_,
+    } | values
     return _add(
         db,
         Passage(
@@ -152,6 +158,25 @@ def make_citation(
             start=passage.start,
             end=passage.end,
             text=document.text[passage.start : passage.end],
+            **given,
+        ),
+    )
+
+
+def make_candidate(
+    db: Session, question: Question, passage: Passage, rank: int = 1, **values: Any
+) -> Candidate:
+    """A passage that was found and read."""
+    given = {"fate": Fate.READ, "score": 0.75} | values
+    return _add(
+        db,
+        Candidate(
+            question_id=question.id,
+            rank=rank,
+            document_id=passage.document_id,
+            passage_id=passage.id,
+            start=passage.start,
+            end=passage.end,
             **given,
         ),
     )

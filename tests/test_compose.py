@@ -23,7 +23,8 @@ from workers.app import app
 ROOT = Path(__file__).parent.parent
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
 ONE_SHOT = {"migrate", "models"}
-WORKERS = ("model-worker", "cpu-worker")
+WORKERS = ("model-worker", "cpu-worker", "train-worker")
+ON_GPU = ["model-worker", "train-worker"]
 HOME = "/var/lib/clara"
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<word>[^}]*))?\}")
 
@@ -287,11 +288,15 @@ def test_an_image_is_built_with_an_extra_of_the_project() -> None:
     assert all(set(build) <= arguments for build in builds)
 
 
-def test_the_override_changes_the_model_worker_and_nothing_else() -> None:
-    before, after = SERVICES["model-worker"], MERGED["services"]["model-worker"]
+def test_the_override_changes_what_computes_with_models_and_nothing_else() -> None:
+    assert list(GPU["services"]) == ON_GPU
+
+
+@pytest.mark.parametrize("service", ON_GPU)
+def test_what_the_override_changes_gets_a_gpu_and_stays_what_it_is(service: str) -> None:
+    before, after = SERVICES[service], MERGED["services"][service]
     devices = after["deploy"]["resources"]["reservations"]["devices"]
 
-    assert list(GPU["services"]) == ["model-worker"]
     assert after["environment"].items() >= before["environment"].items()
     assert after["environment"]["CLARA_DEVICE"] == "cuda"
     assert (after["command"], after["healthcheck"]) == (before["command"], before["healthcheck"])

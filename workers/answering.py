@@ -9,20 +9,41 @@ from sqlalchemy.orm import Session
 
 from clara.db.tables import Question
 from clara.errors import Cancelled
-from clara.pipeline.answer import Answered, Answering, Asked, answer_question, write_answer
+from clara.filters import from_json
+from clara.pipeline.answer import answer_question
+from clara.pipeline.asking import Answering, Asked
+from clara.pipeline.keep import write_answer, write_candidates
+from clara.pipeline.retrieve import retrieve
 from workers import runs
 from workers.runs import Held
 
 
 def answer(held: Held, answering: Answering) -> None:
-    """Answer the question of a run, and keep answer, citations and timings."""
+    """Answer the question of a run, and keep answer, citations, candidates and timings."""
     asked = _asked(UUID(held.run.inputs["question_id"]), answering)
+    if asked.search_only:
+        _search(held, asked, answering)
+        return
     answered = answer_question(asked, answering, stopped=held.stopped)
     with answering.open_db.begin() as db:
-        answered.timings = _timings(held, answered)
+        answered.timings = _with_first_token(_timings(held, answered.timings))
         write_answer(db, asked, answered, answering.checkpoint_id)
         result = {"question_id": str(asked.id), "tokens": answered.tokens}
         runs.succeed(db, held, result, answered.timings, done=1)
+
+
+def _search(held: Held, asked: Asked, answering: Answering) -> None:
+    """Find and rank as for an answer; the candidates are the result."""
+    found = retrieve(asked, answering)
+    result = {
+        "question_id": str(asked.id),
+        "candidates": len(found.considered),
+        "reranked_by": found.reranked_by,
+        "degraded": found.degraded,
+    }
+    with answering.open_db.begin() as db:
+        write_candidates(db, asked, found.considered)
+        runs.succeed(db, held, result, _timings(held, found.timings), done=1)
 
 
 def _asked(question_id: UUID, answering: Answering) -> Asked:
@@ -41,13 +62,21 @@ def _detached(db: Session, question_id: UUID) -> Asked:
         mode=row.mode,
         top_k=row.top_k,
         max_answer_tokens=row.max_answer_tokens,
+        filters=from_json(row.filters),
+        fusion=row.fusion,
+        explain=row.explain,
+        search_only=row.search_only,
     )
 
 
-def _timings(held: Held, answered: Answered) -> dict[str, float]:
-    """Milliseconds; `first_token` and `total` count from the moment the question was accepted."""
-    timings = runs.timings(held.run) | answered.timings
-    phases = ("queue", "retrieval", "rerank", "prefill")
+def _timings(held: Held, phases: dict[str, float]) -> dict[str, float]:
+    """Milliseconds; `total` counts from the moment the question was accepted."""
     total = (datetime.now(UTC) - held.run.created_at).total_seconds() * 1000
+    return runs.timings(held.run) | phases | {"total": round(total, 1)}
+
+
+def _with_first_token(timings: dict[str, float]) -> dict[str, float]:
+    """Counted from the same moment."""
+    phases = ("queue", "retrieval", "rerank", "prefill")
     first = sum(timings.get(phase, 0.0) for phase in phases)
-    return timings | {"first_token": round(first, 1), "total": round(total, 1)}
+    return timings | {"first_token": round(first, 1)}

@@ -7,20 +7,23 @@ from kombu.entity import Queue
 
 from clara.settings import Settings, settings
 
-QUEUES = ("query", "ingest", "compress")
+QUEUES = ("query", "ingest", "compress", "train")
 
 TASK_QUEUES = {
     "answer_question": "query",
     "ingest_documents": "ingest",
     "purge_passages": "ingest",
     "compress_collection": "compress",
+    "register_checkpoint": "compress",  # where the device is that its fingerprint is about
+    "train": "train",
     "reconcile": "ingest",
 }
 """Which queue each task travels on."""
 
 VISIBILITY_TIMEOUT_S = 1800
 """Seconds until Redis hands an unacknowledged message to another worker: four times the longest
-task. The runs table makes such a second copy harmless; the reconciler acts long before it."""
+task but a training. The runs table makes such a second copy harmless; the reconciler acts long
+before it."""
 
 
 def configure(app: Celery, config: Settings) -> None:
@@ -64,6 +67,6 @@ def configure(app: Celery, config: Settings) -> None:
     )
 
 
-app = Celery("clara", include=["workers.tasks", "workers.ready"])
+app = Celery("clara", include=["workers.tasks", "workers.ready", "workers.stopping"])
 app.add_defaults(dict)
 configure(app, settings())

@@ -1,9 +1,10 @@
-"""Builds what a worker process needs, once, at its start. Model code is imported here only."""
+"""Builds what a worker process needs, once, at its start. Model code is imported inside only."""
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -11,17 +12,18 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
 
+from clara import registry
 from clara.db.connect import OpenDb, connect, open_db
-from clara.db.tables import Checkpoint, Collection
+from clara.db.tables import Collection
 from clara.default_models import BASE, SENTENCE_ENCODER, DefaultModel, is_there
-from clara.errors import ModelMissing
+from clara.errors import CheckpointMismatch, ModelMissing
 from clara.passages import FastTokenizer
-from clara.pipeline.answer import Answering, Limits
+from clara.pipeline.asking import Answering, Limits
 from clara.pipeline.compress import Compressing, lacking
 from clara.pipeline.index import Indexing
 from clara.pipeline.reading import Tokenizer
+from clara.registry import Inspected
 from clara.retrieval.ports import DenseIndex
 from clara.serving.encoding import EncoderOnEngine
 from clara.serving.engine import Engine
@@ -38,6 +40,19 @@ LATENT_CACHE_BYTES = 512 * 2**20
 """Latents a model worker keeps in memory: 29,000 passages at 18 KiB (hidden 576, rate 16)."""
 
 _building = Lock()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which checkpoint this process serves."""
+
+    path: str
+    """Folder or Hub name; empty for an untrained one."""
+    base: Path | str
+    promoted: UUID | None = None
+    """Id of the active checkpoint, where it is that."""
+    weights_hash: str | None = None
+    """As the record has it."""
 
 
 @lru_cache(maxsize=1)
@@ -74,6 +89,32 @@ def compressing() -> Compressing:
         )
 
 
+def engine() -> Engine:
+    """The one thread of this process that computes."""
+    with _building:
+        return _engine()
+
+
+@lru_cache(maxsize=1)
+def chosen() -> Chosen:
+    """CLARA_CHECKPOINT, else the active checkpoint, else none; decided once for the process.
+
+    A promoted one stands on the base it was registered with, which need not be that of the
+    settings.
+    """
+    config = settings()
+    if config.checkpoint:
+        folder = Path(config.checkpoint)
+        path = str(folder.resolve()) if folder.is_dir() else config.checkpoint
+        return Chosen(path, base_model(config))
+    with database()() as db:
+        row = registry.active(db)
+    if row is None or row.path is None:
+        return Chosen("", base_model(config))
+    base = config.base_model if config.base_model and not Path(row.base).is_dir() else row.base
+    return Chosen(row.path, base, row.id, row.weights_hash)
+
+
 def base_model(config: Settings) -> Path | str:
     """Folder or Hub name of the base model.
 
@@ -98,26 +139,30 @@ def queue_missing_latents(open_db: OpenDb, fingerprint: str) -> int:
     return queued
 
 
-def register(open_db: OpenDb, models: Models) -> UUID:
-    """The row of the loaded checkpoint; one per set of weights. Returns its id."""
+def _register(open_db: OpenDb, models: Models, found: Chosen) -> UUID:
+    """The row of the loaded checkpoint; one per set of weights. Returns its id.
+
+    Raises:
+        CheckpointMismatch: the folder of a promoted checkpoint holds other weights by now.
+    """
+    if found.weights_hash not in (None, models.weights_hash):
+        raise CheckpointMismatch(
+            f"{found.path} holds weights {models.weights_hash}; promoted were {found.weights_hash}",
+            field="path",
+            remedy="Put the promoted folder back, or register what is there and promote that.",
+        )
     checkpoint = models.checkpoint
-    values = {
-        "name": checkpoint.name,
-        "fingerprint": models.fingerprint,
-        "weights_hash": models.weights_hash,
-        "base": str(checkpoint.config.base),
-        "trained": checkpoint.trained,
-        "config": checkpoint.config.numbers(),
-    }
-    written = insert(Checkpoint).values(**values)
-    # a no-op update, so that the row is returned whether it is new or not
-    written = written.on_conflict_do_update(
-        index_elements=["weights_hash"], set_={"name": written.excluded.name}
+    inspected = Inspected(
+        name=checkpoint.name,
+        fingerprint=models.fingerprint,
+        weights_hash=models.weights_hash,
+        base=str(checkpoint.config.base),
+        trained=checkpoint.trained,
+        config=checkpoint.config.numbers(),
+        path=found.path or None,
     )
     with open_db.begin() as db:
-        found: UUID | None = db.scalar(written.returning(Checkpoint.id))
-    assert found is not None  # noqa: S101 - an upsert returns its row
-    return found
+        return registry.register(db, inspected)
 
 
 @lru_cache(maxsize=1)
@@ -140,21 +185,23 @@ def _answering() -> Answering:
     from clara.model.models import load_models
     from clara.retrieval.latents import CachedLatents, PostgresLatents
     from clara.retrieval.lexical import lexical_index
+    from clara.retrieval.resting import RestingIndex
 
     config = settings()
     db = database()
     checkpoint = _checkpoint()
+    base = chosen().base
 
     def load() -> Models:
         cache = config.home / "hashes"
-        return load_models(checkpoint, base=base_model(config), device=config.device, cache=cache)
+        return load_models(checkpoint, base=base, device=config.device, cache=cache)
 
     models = _engine().submit(load, urgent=True).result()
-    checkpoint_id = register(db, models)
+    checkpoint_id = _register(db, models, chosen())
     queue_missing_latents(db, models.fingerprint)
     return Answering(
         open_db=db,
-        lexical=lexical_index(config),
+        lexical=RestingIndex(lexical_index(config)),
         dense=_dense(),
         latents=CachedLatents(PostgresLatents(db), max_bytes=LATENT_CACHE_BYTES),
         encoder=_encoder(),
@@ -178,12 +225,13 @@ def _checkpoint() -> Weights:
     from clara.model import checkpoint
 
     config = settings()
+    found = chosen()
 
     def load() -> Weights:
-        if config.checkpoint:
-            return checkpoint.load(config.checkpoint, base=config.base_model or None)
+        if found.path:
+            return checkpoint.load(found.path, base=found.base)
         return checkpoint.untrained(
-            base_model(config),
+            found.base,
             compr_rate=config.compression_rate,
             doc_max_length=config.doc_max_length,
         )
@@ -232,7 +280,7 @@ def _dense() -> DenseIndex:
 def _tokenizer() -> Tokenizer:
     from clara.model.backbone import local_folder
 
-    return FastTokenizer.from_folder(local_folder(base_model(settings())))
+    return FastTokenizer.from_folder(local_folder(chosen().base))
 
 
 def _default(config: Settings, model: DefaultModel) -> Path:

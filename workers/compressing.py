@@ -15,6 +15,7 @@ from clara.db.tables import ACTIVE, Run, RunKind
 from clara.pipeline.compress import Compressing, Progress, compress_collection, lacking
 from workers import runs
 from workers.runs import Held
+from workers.stopping import stopping
 
 BUDGET_S = 30.0
 """Seconds of work per message: questions and other collections get their turn in between, and a
@@ -41,14 +42,27 @@ def compress(held: Held, compressing: Compressing) -> bool:
 
     def on_batch(progress: Progress) -> None:
         runs.progress(compressing.open_db, held, progress.done, progress.total)
+        if stopping():
+            raise _Stopping(progress)
 
-    progress = compress_collection(
-        collection, compressing, budget_s=BUDGET_S, on_batch=on_batch, stopped=held.stopped
-    )
+    try:
+        progress = compress_collection(
+            collection, compressing, budget_s=BUDGET_S, on_batch=on_batch, stopped=held.stopped
+        )
+    except _Stopping as early:
+        progress = early.progress
     if _finished(held, collection, compressing, progress):
         return False
     runs.pause(compressing.open_db, held, progress.done, progress.total)
     return True
+
+
+class _Stopping(Exception):
+    """This worker is about to end: the run goes on in another."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
 
 
 def _gives_way(held: Held, compressing: Compressing) -> bool:

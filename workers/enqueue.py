@@ -27,6 +27,8 @@ TASKS = {
     RunKind.COMPRESS: "compress_collection",
     RunKind.QUERY: "answer_question",
     RunKind.PURGE: "purge_passages",
+    RunKind.TRAIN: "train",
+    RunKind.REGISTER: "register_checkpoint",
 }
 
 

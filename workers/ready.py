@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from celery.signals import celeryd_after_setup
 
-from workers import bootstrap
+from clara.settings import Settings, settings
+from workers import bootstrap, promotions
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,15 @@ def load(instance: Any, **_: Any) -> None:
             log.warning("checkpoint %s, fingerprint %s", models.checkpoint.name, models.fingerprint)
         if "ingest" in queues:
             bootstrap.indexing()
+        if queues & {"query", "compress", "ingest"} and not settings().checkpoint:
+            promotions.watch(bootstrap.database(), bootstrap.chosen().promoted)
+        if queues == {"train"}:
+            _stand_back(settings())
     except Exception as error:
         log.critical("this worker cannot start: %s", error, exc_info=True)
         raise SystemExit(1) from error
+
+
+def _stand_back(config: Settings) -> None:
+    """Leave the processor to questions; trainings inherit it from here."""
+    os.nice(config.training_nice)

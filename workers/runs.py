@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 BACKOFF_S = (5.0, 30.0, 120.0)
 """Seconds until a failed attempt is tried again, by number of attempts so far."""
+
+
+POLL_S = 1.0
+"""Seconds between two looks at the row of a held run: how soon a cancelled one is noticed."""
 
 
 @dataclass
@@ -66,16 +71,19 @@ def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
 
 @contextmanager
 def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
-    """Keep the lease alive while the body runs; sets `held.lost` once it cannot be kept."""
+    """Keep the lease alive while the body runs; sets `held.lost` once it is not ours any more."""
     done = Event()
 
-    def renew() -> None:
-        while not done.wait(lease_s / 3):
-            if not _renew(open_db, held, lease_s):
+    def keep() -> None:
+        due = monotonic() + lease_s / 3
+        while not done.wait(min(POLL_S, lease_s / 3)):
+            renews = monotonic() >= due
+            if not (_renew(open_db, held, lease_s) if renews else _is_ours(open_db, held)):
                 held.lost.set()
                 return
+            due = monotonic() + lease_s / 3 if renews else due
 
-    thread = Thread(target=renew, name=f"lease-{held.run.id}", daemon=True)
+    thread = Thread(target=keep, name=f"lease-{held.run.id}", daemon=True)
     thread.start()
     try:
         yield
@@ -84,14 +92,41 @@ def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
         thread.join()
 
 
-def progress(open_db: OpenDb, held: Held, done: int, total: int) -> None:
+def progress(open_db: OpenDb, held: Held, done: int, total: int, **more: Any) -> None:
     """Write how far it is.
 
+    Args:
+        more: `phase` and `details`, where a kind has them.
     Raises:
         Cancelled: the lease is lost or the run was cancelled.
     """
     with open_db.begin() as db:
-        _write(db, held, {"done": done, "total": total})
+        _write(db, held, {"done": done, "total": total, **more})
+
+
+def cancel(db: Session, run_id: UUID) -> Run | None:
+    """Cancel a queued or running run; None where it has ended, is none, or takes no cancelling.
+
+    Whoever works on a running one loses its lease with it, sees that within POLL_S, and stops.
+    """
+    error = Cancelled(
+        "the run that was to index it was cancelled", remedy="Write the document again."
+    )
+    statement = (
+        update(Run)
+        .where(Run.id == run_id, Run.status.in_(ACTIVE), Run.kind != RunKind.PURGE)
+        .values(
+            status=RunStatus.CANCELLED,
+            lease=None,
+            lease_until=None,
+            finished_at=func.clock_timestamp(),
+        )
+        .returning(Run)
+    )
+    run = db.scalar(statement)
+    if run:
+        fail_documents(db, run, error.as_dict())
+    return run
 
 
 def succeed(
@@ -124,18 +159,26 @@ def timings(run: Run, **phases: float) -> dict[str, float]:
     return {"queue": round(max(waited, 0.0) * 1000, 1), **phases}
 
 
-def pause(open_db: OpenDb, held: Held, done: int, total: int, *, wait_s: float = 0.0) -> None:
+def pause(
+    open_db: OpenDb,
+    held: Held,
+    done: int | None = None,
+    total: int | None = None,
+    *,
+    wait_s: float = 0.0,
+) -> None:
     """Give it back unfinished, on purpose: it goes on later, and this was no failed attempt.
 
     Args:
+        done: progress, where it was not told already; with `total`.
         wait_s: seconds until the reconciler sends it again by itself.
     """
+    told = {"done": done, "total": total} if done is not None else {}
     values: dict[str, Any] = {
+        **told,
         "status": RunStatus.QUEUED,
         "lease": None,
         "lease_until": None,
-        "done": done,
-        "total": total,
         "attempts": 0,
         "queued_at": _from_now(wait_s),
         "sent_at": func.clock_timestamp(),
@@ -240,13 +283,21 @@ def _renew(open_db: OpenDb, held: Held, lease_s: float) -> bool:
     return True
 
 
+def _is_ours(open_db: OpenDb, held: Held) -> bool:
+    try:
+        with open_db() as db:
+            return bool(db.scalar(select(exists(select(Run.id).where(_mine(held))))))
+    except Exception:  # the next renewal tells
+        log.warning("could not look at run %s", held.run.id, exc_info=True)
+    return True
+
+
+def _mine(held: Held) -> Any:
+    return (Run.id == held.run.id) & (Run.lease == held.token) & (Run.status == RunStatus.RUNNING)
+
+
 def _write(db: Session, held: Held, values: dict[str, Any]) -> None:
-    mine = (
-        update(Run)
-        .where(Run.id == held.run.id, Run.lease == held.token, Run.status == RunStatus.RUNNING)
-        .values(values)
-        .returning(Run.id)
-    )
+    mine = update(Run).where(_mine(held)).values(values).returning(Run.id)
     if db.scalar(mine) is None:
         raise Cancelled(f"run {held.run.id} was cancelled or taken over by another worker")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from clara.db.tables import RunKind
-from clara.errors import Cancelled
+from clara.errors import Cancelled, IndexUnavailable
 from clara.settings import settings
 from workers import bootstrap, reconcile, runs
 from workers.answering import answer
@@ -16,7 +16,9 @@ from workers.app import app
 from workers.compressing import compress
 from workers.enqueue import send
 from workers.ingesting import ingest, purge
+from workers.registering import register
 from workers.runs import Held
+from workers.training import train
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,22 @@ def answer_question(run_id: str) -> None:
             answer(held, bootstrap.answering())
 
 
+@app.task(name="train")
+def train_stage(run_id: str) -> None:
+    """Train one stage and register what comes out; goes on where an earlier worker was lost."""
+    with _held(run_id) as held:
+        if held and train(held, bootstrap.database(), settings()):
+            send(RunKind.TRAIN, held.run.id)
+
+
+@app.task(name="register_checkpoint")
+def register_checkpoint(run_id: str) -> None:
+    """Look through a checkpoint's folder and write its row."""
+    with _held(run_id) as held:
+        if held:
+            register(held, bootstrap.database(), bootstrap.engine(), settings())
+
+
 @app.task(name="reconcile")
 def reconcile_runs() -> dict[str, int]:
     """Bring messages and leases back in line with the runs table."""
@@ -81,4 +99,10 @@ def _held(run_id: str) -> Iterator[Held | None]:
         runs.cancelled(open_db, held, gone)
     except Exception as error:
         log.exception("run %s: attempt %d failed", run_id, held.run.attempts)
-        runs.fail(open_db, held, error, attempts=config.run_attempts)
+        runs.fail(open_db, held, error, attempts=_attempts(held, error, config.run_attempts))
+
+
+def _attempts(held: Held, error: Exception, allowed: int) -> int:
+    """How often a run is tried. Who asks waits, and is told at once that no index answers."""
+    told = held.run.kind is RunKind.QUERY and isinstance(error, IndexUnavailable)
+    return 1 if told else allowed

@@ -95,7 +95,7 @@ def remove(open_db: Db, name: str) -> schemas.Purging:
             send,
             RunKind.PURGE,
             collection_id=collection.id,
-            inputs={"collection_id": str(collection.id)},
+            inputs={"collection_id": str(collection.id), "name": collection.name},
         )
         db.execute(delete(Collection).where(Collection.id == collection.id))
     return schemas.Purging(run_ids=[run.id])

@@ -19,12 +19,10 @@ from api.strict_body import StrictRoute
 from clara.db.tables import Collection, Document, DocumentStatus, Latent, Passage, RunKind
 from clara.documents import delete_documents
 from clara.errors import UnknownDocument
-from workers.enqueue import queue_run, transaction
+from workers.enqueue import transaction
+from workers.purging import add_purges
 
 router = APIRouter(prefix="/v1", tags=["documents"], route_class=StrictRoute)
-
-PURGE_PASSAGES = 2_000
-"""Ids per purge run, so that its row stays small."""
 
 
 class DocumentPage(Page):
@@ -135,20 +133,11 @@ def remove(open_db: Db, document_id: UUID) -> schemas.Purging:
         collection_id = _found(
             db, row.options(defer(Document.text)).with_for_update(), document_id
         ).collection_id
-        gone = [str(passage) for passage in delete_documents(db, [document_id])]
-        run_ids = [
-            queue_run(
-                db,
-                send,
-                RunKind.PURGE,
-                collection_id=collection_id,
-                inputs={"collection_id": str(collection_id), "passages": some},
-                total=len(some),
-            ).id
-            for at in range(0, len(gone), PURGE_PASSAGES)
-            if (some := gone[at : at + PURGE_PASSAGES])
-        ]
-    return schemas.Purging(run_ids=run_ids)
+        gone = delete_documents(db, [document_id])
+        runs = add_purges(db, collection_id, gone, documents=[document_id])
+        for run in runs:
+            send(RunKind.PURGE, run.id)
+    return schemas.Purging(run_ids=[run.id for run in runs])
 
 
 def _found(db: Session, statement: Select[Document], document_id: UUID) -> Document:

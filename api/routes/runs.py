@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
-from sqlalchemy import func, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -17,9 +17,9 @@ from api.errors import RunNotCancellable
 from api.paging import Page, is_after, next_page
 from api.waiting import Wait, until_ended
 from clara.db.connect import OpenDb
-from clara.db.tables import Collection, Run, RunKind, RunStatus
-from clara.errors import Cancelled, UnknownRun
-from workers.runs import fail_documents
+from clara.db.tables import ACTIVE, Collection, Run, RunKind, RunStatus
+from clara.errors import UnknownRun
+from workers import runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -53,10 +53,10 @@ def list_runs(open_db: Db, page: Annotated[RunPage, Query()]) -> schemas.Runs:
             statement = statement.where(Run.collection_id == collection.id)
         rows = db.execute(statement).all()
     names = {run.id: name for run, name in rows}
-    runs = [run for run, _ in rows]
-    following = next_page(runs, page.limit)
+    listed = [run for run, _ in rows]
+    following = next_page(listed, page.limit)
     return schemas.Runs(
-        runs=[schemas.Run(**_shown(run, names[run.id])) for run in runs], next=following
+        runs=[schemas.Run(**_shown(run, names[run.id])) for run in listed], next=following
     )
 
 
@@ -70,21 +70,12 @@ async def read(request: Request, open_db: Db, run_id: UUID, wait: Wait = 0.0) ->
 
 @router.post("/{run_id}/cancel", summary="Cancel a run", responses=schemas.problems(404, 409, 422))
 def cancel(open_db: Db, run_id: UUID) -> schemas.RunDetail:
-    """Cancel a queued run; documents that waited for it are failed, and may be written again."""
-    statement = (
-        update(Run)
-        .where(Run.id == run_id, Run.status == RunStatus.QUEUED, Run.kind != RunKind.PURGE)
-        .values(status=RunStatus.CANCELLED, finished_at=func.clock_timestamp())
-        .returning(Run)
-    )
+    """Cancel a queued or running run; work on it stops within two seconds, a training between
+    two steps. Documents that waited for it are failed, and may be written again.
+    """
     with open_db.begin() as db:
-        run = db.scalar(statement)
-        if run is None:
+        if runs.cancel(db, run_id) is None:
             raise _not_cancellable(_found(db, run_id)[0])
-        error = Cancelled(
-            "the run that was to index it was cancelled", remedy="Write the document again."
-        )
-        fail_documents(db, run, error.as_dict())
     return _read(open_db, run_id)
 
 
@@ -95,11 +86,13 @@ def _not_cancellable(run: Run) -> RunNotCancellable:
         + (
             "takes deleted passages out of the indexes, which cannot be cancelled"
             if purge
-            else f"is {run.status}; only queued runs can be cancelled yet"
+            else f"is {run.status}; only what waits or works can be cancelled"
         ),
         field="run_id",
-        limit=RunStatus.QUEUED.value,
-        remedy="Wait for its end with GET /v1/runs/{run_id}?wait=30.",
+        limit=", ".join(status.value for status in ACTIVE),
+        remedy="Wait for its end with GET /v1/runs/{run_id}?wait=30."
+        if purge
+        else "Nothing is left to do.",
     )
 
 
@@ -129,7 +122,7 @@ def _shown(run: Run, collection: str | None) -> dict[str, Any]:
         "kind": run.kind,
         "status": run.status,
         "collection": collection,
-        "progress": schemas.Progress(done=run.done, total=run.total),
+        "progress": schemas.Progress(done=run.done, total=run.total, phase=run.phase),
         "attempts": run.attempts,
         "result": run.result,
         "error": schemas.public(run.error),

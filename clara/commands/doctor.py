@@ -155,7 +155,8 @@ def _checkpoint(name: str, config: Settings) -> Finding:
         return Finding(
             name,
             True,
-            f"untrained, rate {config.compression_rate}: questions are answered from text",
+            "the promoted one; where none was, an untrained one at rate "
+            f"{config.compression_rate}, and questions are answered from text",
         )
     if Path(config.checkpoint).is_dir():
         return Finding(name, True, config.checkpoint)

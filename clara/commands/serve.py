@@ -70,6 +70,10 @@ def _cpu_worker(config: Settings) -> Argv:
     return _worker(config, "cpu", "ingest", CPU_THREADS)
 
 
+def _train_worker(config: Settings) -> Argv:
+    return _worker(config, "train", "train", 1)
+
+
 def _beat(config: Settings) -> Argv:
     schedule = str(config.home / "beat-schedule")
     return [
@@ -87,6 +91,7 @@ PROCESSES: dict[str, Callable[[Settings], Argv]] = {
     "api": _api,
     "model-worker": _model_worker,
     "cpu-worker": _cpu_worker,
+    "train-worker": _train_worker,
     "beat": _beat,
     "flower": _flower,
 }

@@ -10,10 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from clara.client import Json
+from clara.wording import DENSE_SNAPSHOTS
 
 PHASES = ("queue", "retrieval", "rerank", "first_token", "total")
 """Milliseconds shown with an answer; first_token and total count from asking."""
 
+
+PREVIEW_CHARS = 60
+"""Characters shown of a candidate's words."""
 
 NOISE_CHARS = 60
 """Characters shown of what an untrained checkpoint wrote."""
@@ -28,6 +32,8 @@ def answer(state: Json, console: Console) -> None:
         parts.append(Text(f"without: {', '.join(given['degraded'])}", style="yellow"))
     if given["citations"]:
         parts.append(citations(given["citations"]))
+    if state.get("explanation"):
+        parts += [Text(""), candidates(state["explanation"]["candidates"])]
     parts.append(Text(timings(given["timings"]), style="dim"))
     title = Text.assemble((state["question"], "bold cyan"), f"  [{given['mode']}]")
     console.print(Panel(Group(*parts), title=title, title_align="left"))
@@ -58,6 +64,61 @@ def citations(rows: Sequence[Json]) -> Table:
             Text(" ".join(evidence.split()), overflow="ellipsis", no_wrap=False),
         )
     return table
+
+
+def search(state: Json, console: Console, *, explain: bool) -> None:
+    """What was found: the passages an answer reads, or with `explain` all, and why not."""
+    found = state["explanation"]
+    rows = [row for row in found["candidates"] if explain or row["fate"] == "read"]
+    parts: list[RenderableType] = [candidates(rows)] if rows else [Text("(no passage)")]
+    if found["degraded"]:
+        parts.append(Text(f"without: {', '.join(found['degraded'])}", style="yellow"))
+    told = f"ranked by {found['reranked_by']}, {len(found['candidates'])} found"
+    parts.append(Text(f"{told} | {timings(found['timings'])}", style="dim"))
+    console.print(Group(*parts))
+
+
+def candidates(rows: Sequence[Json]) -> Table:
+    """Every candidate with its score, its two ranks with theirs, and what became of it."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in ("", "document", "passage", "score", "lexical", "dense", "fate", "words"):
+        table.add_column(heading, no_wrap=heading not in ("document", "words"))
+    for row in rows:
+        passage = row["passage"]
+        words = " ".join((passage["text"] or "(replaced since)").split())
+        table.add_row(
+            str(row["rank"]),
+            Text(row["title"] or row["external_id"]),
+            f"{passage['start']}-{passage['end']}",
+            "" if row["score"] is None else f"{row['score']:.3f}",
+            _ranked(row["lexical_rank"], row["lexical"]),
+            _ranked(row["dense_rank"], row["dense"]),
+            Text(row["fate"].replace("_", " "), style="green" if row["fate"] == "read" else ""),
+            Text(words[:PREVIEW_CHARS], overflow="ellipsis"),
+        )
+    return table
+
+
+def _ranked(rank: int | None, score: float | None) -> str:
+    """Position and score in one retriever's list."""
+    return "" if rank is None or score is None else f"{rank} ({score:.2f})"
+
+
+def audit(found: Json, console: Console) -> None:
+    """What is left, place by place, and what may still take it away."""
+    table = Table(box=None, header_style="dim")
+    for heading in ("place", "left", "such as"):
+        table.add_column(heading)
+    for place in found["places"]:
+        style = "red" if place["entries"] else "green"
+        examples = ", ".join(place["examples"])
+        table.add_row(place["name"], Text(str(place["entries"]), style=style), examples)
+    console.print(table)
+    if found["pending_runs"]:
+        console.print(f"not done yet: {', '.join(found['pending_runs'])}", style="yellow")
+    console.print("nothing is left" if found["clean"] else "something is left")
+    if any(one["name"] == DENSE_SNAPSHOTS and one["entries"] for one in found["places"]):
+        console.print("a snapshot only makes a start faster: its folder may be deleted")
 
 
 def timings(milliseconds: Json) -> str:

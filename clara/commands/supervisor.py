@@ -44,11 +44,19 @@ class Process:
     log: Path
     since: float = field(default_factory=time.monotonic)
     restarts: int = 0
-    """In a row, each after less than STABLE_S."""
+    """In a row, each after less than STABLE_S; those that ended well do not count."""
 
     def ended(self) -> bool:
         """Whether it is gone."""
         return self.popen.poll() is not None
+
+    def fails(self) -> bool:
+        """Whether it ends by a fault again and again.
+
+        A worker that ends well does so on purpose, to start again with a promoted checkpoint.
+        """
+        young = time.monotonic() - self.since < STABLE_S
+        return self.restarts >= RESTARTS and young and self.popen.returncode != 0
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
@@ -76,7 +84,8 @@ class Running:
         """Put a fresh process in the place of one that ended; its log goes on."""
         process.popen.wait()
         lived = time.monotonic() - process.since
-        process.restarts = process.restarts + 1 if lived < STABLE_S else 1
+        failed = process.popen.returncode != 0
+        process.restarts = process.restarts * (lived < STABLE_S) + failed
         fresh = _start(process.name, self.config)
         process.popen, process.since = fresh.popen, fresh.since
         _remember(_state(self.config), self)
@@ -89,7 +98,7 @@ class Running:
         """
         ended = [process for process in self.processes if process.ended()]
         for process in ended:
-            if process.restarts >= RESTARTS and time.monotonic() - process.since < STABLE_S:
+            if process.fails():
                 self.check()
             self.restart(process)
         return [process.name for process in ended]

@@ -17,13 +17,14 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from clara.db.base import Base, Created, Key, Moment
-from clara.types import Mode
+from clara.types import Fate, Fusion, LatentForm, Mode
 
 
 def _enum(kind: type[StrEnum], name: str) -> Enum:
@@ -62,6 +63,10 @@ class RunKind(StrEnum):
     """Answer one question."""
     PURGE = "purge"
     """Take deleted passages out of the indexes."""
+    TRAIN = "train"
+    """One stage of training, from its data to a registered checkpoint."""
+    REGISTER = "register"
+    """Look through a checkpoint's folder and write its row."""
 
 
 class RunStatus(StrEnum):
@@ -89,6 +94,9 @@ class Collection(Base):
     name: Mapped[str] = mapped_column(Text, unique=True)
     """Lower-case letters, digits, `-` and `_`; part of addresses."""
     description: Mapped[str] = mapped_column(Text, default="")
+    replaced: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    """Grows with every commit that puts passages in the place of others: a question that finds it
+    changed looks again."""
     created_at: Mapped[Created]
 
 
@@ -110,6 +118,8 @@ class Document(Base):
     text: Mapped[str] = mapped_column(Text)
     content_hash: Mapped[str] = mapped_column(Text)
     """SHA-256 of title, text and metadata, in hex: equal means nothing to do."""
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Grows each time the text is written; passages of two versions share no id."""
     source: Mapped[str | None] = mapped_column(Text)
     """Where it came from, such as a path or an address."""
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
@@ -127,7 +137,9 @@ class Document(Base):
 class Passage(Base):
     """A span of one document, small enough for the compressor.
 
-    The id follows from document, content and span, so that indexing twice writes the same rows.
+    The id follows from document, version and span, so that indexing twice writes the same rows. It
+    keeps the words and the metadata it was made from: a document that is written again has new ones
+    at once, and its passages are searched until those of the new text take their place.
     """
 
     __tablename__ = "passage"
@@ -135,6 +147,12 @@ class Passage(Base):
         UniqueConstraint("document_id", "start"),
         CheckConstraint('start >= 0 AND "end" > start', name="span"),
         Index("ix_passage_collection_id", "collection_id"),
+        Index(
+            "ix_passage_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
     )
     id: Mapped[Key]
     collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"))
@@ -145,6 +163,14 @@ class Passage(Base):
     """One past the last character."""
     tokens: Mapped[int]
     """Length of what the compressor reads (title line and passage) in tokens."""
+    title: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Of the document."""
+    text: Mapped[str] = mapped_column(Text)
+    """The words of the span."""
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", JSONB, default=dict, server_default="{}"
+    )
+    """Of the document."""
 
 
 class Latent(Base):
@@ -156,7 +182,11 @@ class Latent(Base):
     )
     fingerprint: Mapped[str] = mapped_column(Text, primary_key=True)
     block: Mapped[bytes] = mapped_column(LargeBinary)
-    """Little-endian bfloat16, row by row: `rows` x `width`."""
+    """Little-endian, row by row: `rows` x `width`; in front of int8 a float32 scale per row."""
+    form: Mapped[LatentForm] = mapped_column(
+        _enum(LatentForm, "form"), default=LatentForm.BF16, server_default=LatentForm.BF16.value
+    )
+    """What a number of the block is."""
     rows: Mapped[int]
     """Vectors in the block (memory tokens)."""
     width: Mapped[int]
@@ -167,23 +197,24 @@ class Latent(Base):
 
 
 class DenseEntry(Base):
-    """The log every worker's FAISS index follows: one row per vector written or passage removed.
+    """The log every worker's FAISS index follows: one row per passage and encoder.
 
-    Rows of one collection become visible in the order of `seq`, since writers hold a lock per
-    collection until they commit; a reader that has applied all rows up to a `seq` misses none.
+    A row written again, or whose vector is removed, gets a new `seq`. Rows of one collection
+    become visible in its order, since writers hold a lock per collection until they commit: a
+    reader that has applied all rows up to a `seq` misses none.
     """
 
     __tablename__ = "dense_entry"
     __table_args__ = (
+        UniqueConstraint("collection_id", "passage_id", "encoder"),
         Index("ix_dense_entry_collection_id_encoder_seq", "collection_id", "encoder", "seq"),
-        Index("ix_dense_entry_passage_id", "passage_id"),
     )
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     collection_id: Mapped[UUID]
     """No foreign key: a removal outlives the collection it is about."""
     passage_id: Mapped[UUID]
     encoder: Mapped[str] = mapped_column(Text)
-    """Name of the sentence encoder; vectors of two encoders are never compared."""
+    """Name of what made the vector; vectors of two encoders are never compared."""
     vector: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Little-endian float16, length one; empty for a removal."""
 
@@ -192,10 +223,15 @@ class Checkpoint(Base):
     """One immutable set of weights with its configuration."""
 
     __tablename__ = "checkpoint"
+    __table_args__ = (
+        Index(
+            "uq_checkpoint_active", "active", unique=True, postgresql_where=text("active")
+        ),  # one at most
+    )
     id: Mapped[Key]
     name: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)
-    """Hash of everything that decides a latent."""
+    """Hash of everything that decides a latent, in the dtype of whoever loaded it last."""
     weights_hash: Mapped[str] = mapped_column(Text, unique=True)
     """Hash of all of it, generator and query reasoner included."""
     base: Mapped[str] = mapped_column(Text)
@@ -203,6 +239,20 @@ class Checkpoint(Base):
     """False for a checkpoint made from its base alone, whose latents answer nothing."""
     config: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """Rate, lengths, adapter rank, stage."""
+    path: Mapped[str | None] = mapped_column(Text)
+    """Folder or Hub name of its weights; empty where there are none, as of an untrained one."""
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    """The training it came out of."""
+    scores: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, default=dict, server_default=text("'{}'::jsonb")
+    )
+    """Numbers by set, as `clara evaluate --json` writes them."""
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """What the gate said last, refusals included."""
+    active: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether workers load it where CLARA_CHECKPOINT is not set."""
+    promoted_at: Mapped[Moment | None]
+    """When it became active last."""
     created_at: Mapped[Created]
 
 
@@ -231,8 +281,14 @@ class Run(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     done: Mapped[int] = mapped_column(default=0)
-    """Progress, in the unit of the kind: documents, passages or questions."""
+    """Progress, in the unit of the kind: documents, passages, questions or steps."""
     total: Mapped[int] = mapped_column(default=0)
+    phase: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
+    """What is being done, where a kind has several parts."""
+    details: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, default=dict, server_default=text("'{}'::jsonb")
+    )
+    """What a kind tells of its progress beside `done` and `total`."""
     attempts: Mapped[int] = mapped_column(default=0)
     """Times a worker has started it without a later success or a planned pause."""
     lease: Mapped[UUID | None]
@@ -263,6 +319,15 @@ class Question(Base):
     """As asked for."""
     top_k: Mapped[int]
     max_answer_tokens: Mapped[int]
+    filters: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, default=list, server_default="[]")
+    """What the metadata of a passage must fulfil, all of it."""
+    fusion: Mapped[Fusion] = mapped_column(
+        _enum(Fusion, "fusion"), default=Fusion.UNION, server_default="union"
+    )
+    explain: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether its candidates are kept."""
+    search_only: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Found and ranked, but not answered; the candidates are its result."""
     created_at: Mapped[Created]
 
 
@@ -323,6 +388,40 @@ class Citation(Base):
     dense: Mapped[float | None]
     """Cosine and rank, where the dense search returned it."""
     dense_rank: Mapped[int | None]
+
+
+class Candidate(Base):
+    """A passage that was found for a question, read or not; kept where the question asks for it.
+
+    The words are those of the passage, so that deleting a document deletes them here too.
+    """
+
+    __tablename__ = "candidate"
+    __table_args__ = (UniqueConstraint("question_id", "rank"),)
+    id: Mapped[Key]
+    question_id: Mapped[UUID] = mapped_column(ForeignKey("question.id", ondelete="CASCADE"))
+    rank: Mapped[int]
+    """From 1, by score; those without one follow in the order they were found."""
+    document_id: Mapped[UUID] = mapped_column(
+        ForeignKey("document.id", ondelete="CASCADE"), index=True
+    )
+    passage_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("passage.id", ondelete="SET NULL"), index=True
+    )
+    start: Mapped[int]
+    """Span of the passage in the document as it was then."""
+    end: Mapped[int]
+    fate: Mapped[Fate] = mapped_column(_enum(Fate, "fate"))
+    score: Mapped[float | None]
+    """What it was ranked by, as a citation's."""
+    lexical: Mapped[float | None]
+    """BM25 score and rank, where the lexical search returned it."""
+    lexical_rank: Mapped[int | None]
+    dense: Mapped[float | None]
+    """Cosine and rank, where the dense search returned it."""
+    dense_rank: Mapped[int | None]
+    cosine: Mapped[float | None]
+    """Of the sentence encoder, for every candidate, where the ranking was by fusion."""
 
 
 def utc(moment: datetime | None) -> str | None:

@@ -122,12 +122,11 @@ def _count(collection: UUID, compressing: Compressing) -> Progress:
 def _page(collection: UUID, compressing: Compressing, skipped: Sequence[UUID]) -> list[_Passage]:
     """The next passages to compress, with the words the compressor reads."""
     wanted = lacking(collection, compressing.fingerprint, skipped).limit(PAGE).subquery()
-    words = func.substr(Document.text, Passage.start + 1, Passage.end - Passage.start)
     with compressing.open_db() as db:
         rows = db.execute(
-            select(Passage.id, Document.id, Document.title, words)
-            .join(wanted, wanted.c.id == Passage.id)
-            .join(Document, Document.id == Passage.document_id)
+            select(Passage.id, Passage.document_id, Passage.title, Passage.text).join(
+                wanted, wanted.c.id == Passage.id
+            )
         )
         return [_Passage(*row) for row in rows]
 

@@ -13,9 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
-from clara.db.tables import Document, DocumentStatus, Passage
+from clara.db.tables import Collection, Document, DocumentStatus, Passage
 from clara.errors import Cancelled, ClaraError
 from clara.pipeline.reading import Tokenizer, reading, shown_title, split_document
+from clara.pipeline.record import note_replaced
 from clara.retrieval.ports import DenseIndex, LexicalIndex
 from clara.types import PassageSpan, PassageText
 
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 BATCH_CHARS = 200_000
 """Characters of text indexed at a time: some 300 passages, a second or two of embedding."""
+
+
+Replaced = Callable[[Session, UUID, Sequence[UUID]], Callable[[], None]]
+"""Told in the transaction that replaces passages which ones must leave a collection's indexes; what
+it returns is called once they have, and never where this process dies in between."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def index_documents(
     *,
     on_batch: Callable[[int], None],
     stopped: Callable[[], bool],
+    on_replaced: Replaced,
 ) -> int:
     """Make pending documents searchable; safe to run twice. Returns passages written.
 
@@ -70,6 +77,7 @@ def index_documents(
     Args:
         on_batch: told after each batch how many documents are dealt with.
         stopped: asked between batches.
+        on_replaced: remembers what is to be done should this process die.
     Raises:
         IndexUnavailable: an index does not answer; what was not finished stays pending.
         Cancelled: `stopped` said so.
@@ -79,16 +87,32 @@ def index_documents(
         if stopped():
             raise Cancelled("indexing was stopped")
         prepared = [ready for document in batch if (ready := _prepare(document, indexing))]
-        written += _write(prepared, indexing)
+        written += _write(prepared, indexing, on_replaced)
         done += len(batch)
         on_batch(done)
     return written
 
 
 def remove_passages(collection: UUID, passages: Sequence[UUID], indexing: Indexing) -> None:
-    """Take passages whose rows are gone out of both indexes; safe to run twice."""
-    indexing.lexical.delete(collection, passages)
+    """Take passages whose rows are gone out of both indexes; safe to run twice.
+
+    The lexical index is written first and cleaned last: it knows every passage of a document that
+    the dense one holds.
+    """
     indexing.dense.delete(collection, passages)
+    indexing.lexical.delete(collection, passages)
+
+
+def remove_documents(
+    collection: UUID, documents: Sequence[UUID], passages: Sequence[UUID], indexing: Indexing
+) -> None:
+    """Take documents whose rows are gone out of both indexes; safe to run twice.
+
+    Args:
+        passages: those the record knew; a worker that died may have left others in the indexes.
+    """
+    left = [indexing.lexical.held(collection, document) for document in documents]
+    remove_passages(collection, list({*passages, *(id_ for ids in left for id_ in ids)}), indexing)
 
 
 def remove_collection(collection: UUID, indexing: Indexing) -> None:
@@ -98,8 +122,11 @@ def remove_collection(collection: UUID, indexing: Indexing) -> None:
 
 
 def passage_id(document: Document, span: PassageSpan) -> UUID:
-    """Follows from document, content and span, so that indexing twice writes the same rows."""
-    return uuid5(document.id, f"{document.content_hash}:{span.start}:{span.end}")
+    """Follows from document, version and span, so that indexing twice writes the same rows.
+
+    No later version has it again: who takes out what was replaced can do so at any time.
+    """
+    return uuid5(document.id, f"{document.version}:{span.start}:{span.end}")
 
 
 def _batches(ids: Sequence[UUID], open_db: OpenDb) -> list[list[Document]]:
@@ -142,11 +169,12 @@ def _prepare(document: Document, indexing: Indexing) -> _Prepared | None:
     return _Prepared(document, spans, texts)
 
 
-def _write(prepared: Sequence[_Prepared], indexing: Indexing) -> int:
+def _write(prepared: Sequence[_Prepared], indexing: Indexing, on_replaced: Replaced) -> int:
     """Indexes first, record last: a passage is never in the record and missing from an index.
 
     The other way round, an index may know passages the record does not (of a replaced document,
-    or after a crash); a search leaves those out.
+    or after a crash); a search leaves those out. Where passages take the place of others, the
+    record changes from the ones to the others at once, and only then do the old ones leave.
     """
     texts = [text for ready in prepared for text in ready.texts]
     if not texts:
@@ -158,22 +186,29 @@ def _write(prepared: Sequence[_Prepared], indexing: Indexing) -> int:
         collection, {text.id: vector for text, vector in zip(texts, vectors, strict=True)}
     )
     with indexing.open_db.begin() as db:
-        replaced = _write_rows(db, prepared)
-    if replaced:
+        replaced = _write_rows(db, collection, prepared)
+        settled = on_replaced(db, collection, replaced) if replaced else None
+    if settled:
         remove_passages(collection, replaced, indexing)
+        settled()
     return len(texts)
 
 
-def _write_rows(db: Session, prepared: Sequence[_Prepared]) -> list[UUID]:
+def _write_rows(db: Session, collection: UUID, prepared: Sequence[_Prepared]) -> list[UUID]:
     """Swap the passages of a batch of documents at once, three statements for all of them.
 
-    Returns the passages to take out of the indexes again: those of the text before, and those of
-    documents that were replaced or deleted meanwhile, which another run deals with.
+    Returns the passages to take out of the indexes again: those of the version before, and those
+    of documents that were written again or deleted meanwhile, unless a second copy of this run has
+    put them in the record.
     """
+    # before the documents: in the order in which a deletion of the collection takes them
+    mine = select(Collection.id).where(Collection.id == collection)
+    db.execute(mine.with_for_update(read=True, key_share=True))
     current = _set_searchable(db, [ready.document for ready in prepared])
     kept = [ready for ready in prepared if ready.document.id in current]
     new = {text.id for ready in kept for text in ready.texts}
-    late = [t.id for r in prepared if r.document.id not in current for t in r.texts]
+    late = {t.id for r in prepared if r.document.id not in current for t in r.texts}
+    late -= set(db.scalars(select(Passage.id).where(Passage.id.in_(late))))
     old = db.scalars(
         delete(Passage)
         .where(Passage.document_id.in_(current), Passage.id.not_in(new))
@@ -181,15 +216,20 @@ def _write_rows(db: Session, prepared: Sequence[_Prepared]) -> list[UUID]:
     ).all()
     if rows := [row for ready in kept for row in _rows(ready)]:
         db.execute(insert(Passage).on_conflict_do_nothing(index_elements=["id"]), rows)
+    if old:
+        note_replaced(db, collection)
     return [*old, *late]
 
 
 def _set_searchable(db: Session, documents: Sequence[Document]) -> set[UUID]:
-    """Mark documents whose text is still the one that was split; those are returned."""
-    as_split = [(document.id, document.content_hash) for document in documents]
+    """Mark documents that are still wanted with the text that was split; those are returned."""
+    as_split = [(document.id, document.version) for document in documents]
     locked = db.scalars(  # in one order, so that two batches never wait for each other
         select(Document.id)
-        .where(tuple_(Document.id, Document.content_hash).in_(as_split))
+        .where(
+            tuple_(Document.id, Document.version).in_(as_split),
+            Document.status != DocumentStatus.FAILED,  # its run was cancelled meanwhile
+        )
         .order_by(Document.id)
         .with_for_update()
     ).all()
@@ -210,6 +250,9 @@ def _rows(ready: _Prepared) -> list[dict[str, object]]:
             "start": span.start,
             "end": span.end,
             "tokens": span.tokens,
+            "title": ready.document.title,
+            "text": text.text,
+            "metadata_": ready.document.metadata_,
         }
         for text, span in zip(ready.texts, ready.spans, strict=True)
     ]
@@ -219,6 +262,6 @@ def _mark_failed(document: Document, error: ClaraError, open_db: OpenDb) -> None
     with open_db.begin() as db:
         db.execute(
             update(Document)
-            .where(Document.id == document.id, Document.content_hash == document.content_hash)
+            .where(Document.id == document.id, Document.version == document.version)
             .values(status=DocumentStatus.FAILED, error=error.as_dict())
         )

@@ -1,24 +1,14 @@
-"""Lexical search on an Elasticsearch cluster, version 8 or 9.
-
-A collection is one index behind an alias: `clara-<collection>` -> `clara-<collection>-1`. All
-requests go through the alias, so that a rebuilt index can take its place in one `_aliases` call.
-"""
+"""Lexical search on an Elasticsearch cluster: BM25 by the English analyzer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from time import monotonic, sleep
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from elastic_transport import ConnectionTimeout, TransportError
-from elasticsearch import ApiError, BadRequestError, Elasticsearch
-
-from clara.errors import IndexMismatch, IndexUnavailable
+from clara.retrieval.cluster import Cluster
+from clara.retrieval.generations import Generations, Write
 from clara.types import Hit, PassageText
 
 MAPPINGS: Mapping[str, Any] = {
@@ -36,74 +26,21 @@ TIE_BREAKER = 0.3
 MAX_WORDS = 256
 """Words of a question that are searched: two fields make 512 clauses, the server allows 1,024."""
 
-CHUNK_PASSAGES = 500
-CHUNK_CHARS = 2_000_000
-"""Of one bulk request: at most 8 MB in UTF-8, where the server takes 100."""
-
 _WORD = re.compile(r"[^\W\u0e00-\U0010ffff]+|\S")
 """No shorter than the server's words: scripts without spaces count by the character."""
-
-_BUSY = frozenset({429, 502, 503, 504})
-_REFUSED = frozenset({401, 403})
-_BAD_REQUEST = 400
-_PAUSES_S = (0.1, 0.3, 0.9, 2.7)
-
-Action = Mapping[str, Any]
-T = TypeVar("T")
 
 
 class ElasticsearchIndex:
     """LexicalIndex on a cluster; safe to share between threads.
 
-    A request that finds the cluster busy or away is sent again, with growing pauses, until its
-    time is used up: every write names its ids, so twice is once.
-
-    Args:
-        url: `http(s)://host:port`.
-        user: with `password`, unless `api_key` is given.
-        ca: certificate authority file for a TLS address.
-        timeout_s: seconds one search may take.
-        write_timeout_s: seconds one bulk request, or creating or dropping an index, may take.
-        prefix: start of every index name, to share a cluster.
-        shards: primary shards of a new index.
-        replicas: copies of each shard of a new index.
+    Reads and writes go to a collection's active generation. With `generation` they go to that
+    one: so it is filled and tried beside the active one, until `switch` puts it in its place.
+    Deleting concerns every generation.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        user: str = "",
-        password: str = "",
-        api_key: str = "",
-        ca: Path | None = None,
-        timeout_s: float,
-        write_timeout_s: float = 60.0,
-        prefix: str = "clara",
-        shards: int = 1,
-        replicas: int = 0,
-    ) -> None:
-        parts = urlsplit(url)
-        self._host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        self._prefix = prefix
-        self._timeout_s = timeout_s
-        self._write_timeout_s = max(timeout_s, write_timeout_s)
-        self._settings = {"number_of_shards": shards, "number_of_replicas": replicas}
-        options: dict[str, Any] = {"max_retries": 0}
-        if api_key:
-            options["api_key"] = api_key
-        elif user:
-            options["basic_auth"] = (user, password)
-        if ca:
-            options["ca_certs"] = str(ca)
-        try:
-            self._client = Elasticsearch(url, **options)
-        except (ValueError, OSError) as error:
-            raise IndexUnavailable(
-                f"cannot use the Elasticsearch address {self._host}: {error}",
-                field="CLARA_ELASTICSEARCH_URL",
-                remedy="Give http(s)://host:port, and a readable CLARA_ELASTICSEARCH_CA.",
-            ) from error
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._indices = Generations(cluster, MAPPINGS)
 
     def ping(self) -> str:
         """The server's version.
@@ -111,194 +48,100 @@ class ElasticsearchIndex:
         Raises:
             IndexUnavailable: it does not answer.
         """
-        info = self._call(lambda client: client.info(), self._timeout_s)
-        return str(info["version"]["number"])
+        return self._cluster.ping()
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._cluster.close()
 
-    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+    def put(
+        self,
+        collection: UUID,
+        passages: Sequence[PassageText],
+        *,
+        generation: int | None = None,
+    ) -> None:
         """Write passages by id; searchable when this returns.
 
+        Args:
+            generation: made where it is not there yet; number it above those there are.
         Raises:
             IndexUnavailable: no answer in time, or a part was refused.
             IndexMismatch: the index has another mapping than this release makes.
         """
         if not passages:
             return
-        self._ensure(collection)
-        self._bulk(
-            collection,
-            [
-                {
-                    "index": {"_id": str(passage.id)},
-                    "source": {
-                        "document_id": str(passage.document_id),
-                        "title": passage.title,
-                        "text": passage.text,
-                    },
-                }
-                for passage in passages
-            ],
-        )
+        alias = self._alias(collection)
+        self._indices.ensure(alias, generation)
+        writes = [Write(passage.id, _body(passage)) for passage in passages]
+        self._indices.bulk(self._indices.address(alias, generation), writes)
 
     def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
-        """Remove by id; ids that are not there are no error."""
-        actions = [{"delete": {"_id": str(id_)}} for id_ in passages]
-        if actions and self._indices(collection):
-            self._bulk(collection, actions)
+        """Remove by id from every generation; ids that are not there are no error."""
+        self._indices.remove(f"{self._alias(collection)}-*", passages)
 
-    def search(self, collection: UUID, text: str, *, limit: int) -> list[Hit]:
+    def search(
+        self,
+        collection: UUID,
+        text: str,
+        *,
+        limit: int,
+        only: Collection[UUID] | None = None,
+        generation: int | None = None,
+    ) -> list[Hit]:
         """Best first; of a very long text the first 256 words count."""
         words = searchable(text)
         if limit < 1 or not words:
             return []
-        query = {
-            "multi_match": {
-                "query": words,
-                "fields": ["title", "text"],
-                "type": "best_fields",
-                "tie_breaker": TIE_BREAKER,
-            }
-        }
-        found = self._call(
+        address = self._indices.address(self._alias(collection), generation)
+        found = self._cluster.read(
             lambda client: client.search(
-                index=self._alias(collection),
-                query=query,
+                index=address,
+                query=_among(only, _query(words)),
                 size=limit,
                 source=False,
                 ignore_unavailable=True,
                 allow_partial_search_results=False,
-            ),
-            self._timeout_s,
+            )
         )
         hits = [Hit(UUID(hit["_id"]), hit["_score"]) for hit in found["hits"]["hits"]]
         return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))
 
     def drop(self, collection: UUID) -> None:
-        """Delete every index of the collection, and with them the alias."""
-        found = self._call(
-            lambda client: client.indices.get_alias(
-                index=f"{self._alias(collection)}-*", allow_no_indices=True
-            ),
-            self._timeout_s,
-        )
-        if names := list(found):
-            self._call(
-                lambda client: client.indices.delete(index=names, ignore_unavailable=True),
-                self._write_timeout_s,
-            )
+        """Delete every generation of the collection, and with them the alias."""
+        self._indices.drop_all(f"{self._alias(collection)}-*")
 
-    def count(self, collection: UUID) -> int:
+    def count(self, collection: UUID, *, generation: int | None = None) -> int:
         """Passages held."""
-        found = self._call(
-            lambda client: client.count(index=self._alias(collection), ignore_unavailable=True),
-            self._timeout_s,
-        )
-        return int(found["count"])
+        return self._indices.count(self._indices.address(self._alias(collection), generation))
 
-    def _alias(self, collection: UUID) -> str:
-        return f"{self._prefix}-{collection.hex}"
+    def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
+        """Ids of the passages held by any generation, of one document or of all."""
+        query = {"match_all": {}} if document is None else {"term": {"document_id": str(document)}}
+        return self._indices.ids(f"{self._alias(collection)}-*", query)
 
-    def _ensure(self, collection: UUID) -> None:
-        """Create index and alias where there is none; refuse one this release did not make."""
-        alias = self._alias(collection)
-        indices = self._indices(collection)
-        if not indices:
-            self._call(lambda client: self._create(client, alias), self._write_timeout_s)
-            return
-        for name, index in indices.items():
-            if name == alias or not _fits(index["mappings"]):
-                raise IndexMismatch(
-                    f"index {name!r} on {self._host} was not made by this release: its mapping "
-                    "or its alias was changed",
-                    field=name,
-                    remedy="Delete that index, then index the collection's documents again.",
-                )
+    def generations(self, collection: UUID) -> dict[int, bool]:
+        """Generations there are, smallest first, and whether each is the active one."""
+        return self._indices.listed(self._alias(collection))
 
-    def _indices(self, collection: UUID) -> dict[str, Any]:
-        """Description of every index behind the alias, by name; none where there is no alias."""
-        found = self._call(
-            lambda client: client.indices.get(
-                index=self._alias(collection), ignore_unavailable=True
-            ),
-            self._timeout_s,
-        )
-        return dict(found)
-
-    def _create(self, client: Elasticsearch, alias: str) -> None:
-        try:
-            client.indices.create(
-                index=f"{alias}-1",
-                mappings=MAPPINGS,
-                settings=self._settings,
-                aliases={alias: {}},
-            )
-        except BadRequestError as error:
-            if error.error != "resource_already_exists_exception":  # another worker was faster
-                raise
-
-    def _bulk(self, collection: UUID, actions: Sequence[Action]) -> None:
-        alias = self._alias(collection)
-        for chunk in _chunks(actions):
-            operations = [part for action in chunk for part in _operation(action)]
-            self._call(partial(_send, alias=alias, operations=operations), self._write_timeout_s)
-        self._call(
-            lambda client: client.indices.refresh(index=alias, ignore_unavailable=True),
-            self._write_timeout_s,
-        )
-
-    def _call(self, request: Callable[[Elasticsearch], T], limit_s: float) -> T:
-        """Send until it is answered or the time is used up.
+    def switch(self, collection: UUID, generation: int) -> None:
+        """Make a generation the active one in one step; the one before stays, to go back to.
 
         Raises:
-            IndexUnavailable: no answer in time, or access was refused.
-            IndexMismatch: the server understood and objects to what the index holds.
+            IndexMismatch: there is no such generation.
         """
-        ends = monotonic() + limit_s
-        pauses = iter(_PAUSES_S)
-        while True:
-            left = max(ends - monotonic(), 0.001)
-            try:
-                return request(self._client.options(request_timeout=left))
-            except (TransportError, ApiError, _BulkError) as error:
-                pause = next(pauses, None)
-                if not _may_pass(error) or pause is None or monotonic() + pause >= ends:
-                    raise self._explain(error, limit_s) from error
-            sleep(pause)
+        self._indices.switch(self._alias(collection), generation)
 
-    def _explain(self, error: Exception, limit_s: float) -> IndexUnavailable | IndexMismatch:
-        status = _status(error)
-        if status is None:
-            return IndexUnavailable(
-                f"Elasticsearch at {self._host} does not answer: {_reason(error)}",
-                limit=limit_s,
-                remedy="Check that it runs and that CLARA_ELASTICSEARCH_URL is right.",
-            )
-        if status in _REFUSED:
-            return IndexUnavailable(
-                f"Elasticsearch at {self._host} refuses access: {status} {_reason(error)}",
-                remedy="Check CLARA_ELASTICSEARCH_USER and CLARA_ELASTICSEARCH_PASSWORD, or "
-                "CLARA_ELASTICSEARCH_API_KEY, and what that user may do.",
-            )
-        if status == _BAD_REQUEST:
-            return IndexMismatch(
-                f"Elasticsearch at {self._host} objects: {_reason(error)}",
-                remedy="If the index was changed by hand, delete it and index the documents again.",
-            )
-        return IndexUnavailable(
-            f"Elasticsearch at {self._host} answers {status}: {_reason(error)}",
-            remedy="Look at the cluster's health and log, then try again.",
-        )
+    def drop_generation(self, collection: UUID, generation: int) -> None:
+        """Delete one generation; one that is not there is no error.
 
+        Raises:
+            IndexMismatch: it is the active one.
+        """
+        self._indices.drop(self._alias(collection), generation)
 
-class _BulkError(Exception):
-    """Parts of a bulk request were not carried out, though the request itself was answered."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+    def _alias(self, collection: UUID) -> str:
+        return f"{self._cluster.prefix}-{collection.hex}"
 
 
 def searchable(text: str) -> str:
@@ -310,76 +153,28 @@ def searchable(text: str) -> str:
     return text
 
 
-def _fits(mappings: Mapping[str, Any]) -> bool:
-    """Whether an index has our fields as we made them; further settings of a field are allowed."""
-    found = mappings.get("properties", {})
-    return found.keys() == MAPPINGS["properties"].keys() and all(
-        wanted.items() <= found[name].items() for name, wanted in MAPPINGS["properties"].items()
-    )
+def _body(passage: PassageText) -> dict[str, str]:
+    return {
+        "document_id": str(passage.document_id),
+        "title": passage.title,
+        "text": passage.text,
+    }
 
 
-def _chunks(actions: Sequence[Action]) -> Iterator[list[Action]]:
-    chunk: list[Action] = []
-    chars = 0
-    for action in actions:
-        source = action.get("source", {})
-        size = sum(len(value) for value in source.values())
-        if chunk and (len(chunk) == CHUNK_PASSAGES or chars + size > CHUNK_CHARS):
-            yield chunk
-            chunk, chars = [], 0
-        chunk.append(action)
-        chars += size
-    if chunk:
-        yield chunk
+def _among(only: Collection[UUID] | None, query: dict[str, Any]) -> dict[str, Any]:
+    """The query over some passages only; they change no score."""
+    if only is None:
+        return query
+    ids = {"ids": {"values": [str(id_) for id_ in only]}}
+    return {"bool": {"must": [query], "filter": [ids]}}
 
 
-def _operation(action: Action) -> Iterator[Mapping[str, Any]]:
-    """The one or two lines of a bulk request."""
-    yield {name: value for name, value in action.items() if name != "source"}
-    if "source" in action:
-        yield action["source"]
-
-
-def _send(client: Elasticsearch, alias: str, operations: Sequence[Mapping[str, Any]]) -> None:
-    """One bulk request; a part that failed fails the whole.
-
-    The alias must exist: a collection dropped in between is not made again by the server's
-    guess at a mapping.
-    """
-    answer = client.bulk(index=alias, operations=operations, require_alias=True)
-    if not answer["errors"]:
-        return
-    items = [item for entry in answer["items"] for item in entry.values()]
-    failed = [item for item in items if "error" in item]
-    if not failed:  # deleting what is not there
-        return
-    worst = next((item for item in failed if item["status"] not in _BUSY), failed[0])
-    raise _BulkError(
-        worst["status"],
-        f"{len(failed)} of {len(items)} parts failed, the first with "
-        f"{worst['error']['type']}: {worst['error']['reason']}",
-    )
-
-
-def _status(error: Exception) -> int | None:
-    """HTTP status of an answer; None where there was none."""
-    if isinstance(error, _BulkError):
-        return error.status
-    return error.status_code if isinstance(error, ApiError) else None
-
-
-def _reason(error: Exception) -> str:
-    """What the server, or else the network, says in words."""
-    if isinstance(error, ConnectionTimeout):
-        return "the time limit has passed"
-    if isinstance(error, ApiError) and isinstance(error.body, dict):
-        detail = error.body.get("error")
-        if isinstance(detail, dict) and "reason" in detail:
-            return f"{error.message}: {detail['reason']}"
-    return str(getattr(error, "message", error))
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same request may succeed a moment later; a timeout has used its time up."""
-    status = _status(error)
-    return status in _BUSY if status is not None else not isinstance(error, ConnectionTimeout)
+def _query(words: str) -> dict[str, Any]:
+    return {
+        "multi_match": {
+            "query": words,
+            "fields": ["title", "text"],
+            "type": "best_fields",
+            "tie_breaker": TIE_BREAKER,
+        }
+    }

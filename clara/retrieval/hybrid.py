@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from clara.errors import IndexUnavailable
 from clara.retrieval.ports import DenseIndex, LexicalIndex
-from clara.types import Candidate, Hit
+from clara.types import Candidate, Fusion, Hit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,26 @@ DENSE = "dense"
 
 FUSION_K = 10
 """Of 10 and the usual 60, 10 found as much or more on each set (BENCHMARKS.md, fusion)."""
+
+
+AHEAD = (8, 40)
+"""Times the limit that is looked at for passages of a scope, before all of them are asked for."""
+
+
+MOST_AHEAD = 10_000
+"""Hits an engine gives at once."""
+
+
+class Scope(Protocol):
+    """Passages that may be found."""
+
+    def admits(self, passages: Sequence[UUID]) -> Collection[UUID]:
+        """Those of some passages that may."""
+        ...
+
+    def members(self) -> Collection[UUID]:
+        """All that may."""
+        ...
 
 
 def union(lexical: Sequence[Hit], dense: Sequence[Hit], *, limit: int) -> list[Candidate]:
@@ -75,6 +96,9 @@ def fuse(
     return {candidate.passage_id: score(candidate) for candidate in candidates}
 
 
+FUSIONS = {Fusion.UNION: union, Fusion.RRF: rrf}
+
+
 def search(
     lexical: LexicalIndex,
     dense: DenseIndex,
@@ -84,8 +108,9 @@ def search(
     *,
     lexical_limit: int,
     dense_limit: int,
-    limit: int,
     pool: Executor,
+    scope: Scope | None = None,
+    fusion: Fusion = Fusion.UNION,
 ) -> tuple[list[Candidate], list[str]]:
     """Ask both indexes at once and merge what comes back.
 
@@ -93,14 +118,17 @@ def search(
         vector: the question's unit vector (dimension,).
         pool: where the two searches run; never the pool the caller itself runs in, which could
             fill up with callers waiting for each other.
+        scope: what may be found; each limit counts passages of it.
     Returns:
-        the candidates, and the names of the retrievers that did not answer.
+        all candidates, and the names of the retrievers that did not answer.
     Raises:
         IndexUnavailable: neither answers.
     """
+    by_words = partial(lexical.search, collection, text)
+    by_vector = partial(dense.search, collection, vector)
     asked = {
-        LEXICAL: pool.submit(lexical.search, collection, text, limit=lexical_limit),
-        DENSE: pool.submit(dense.search, collection, vector, limit=dense_limit),
+        LEXICAL: pool.submit(within, by_words, scope, limit=lexical_limit, exact=True),
+        DENSE: pool.submit(within, by_vector, scope, limit=dense_limit, exact=False),
     }
     hits: dict[str, list[Hit]] = {}
     failed: dict[str, IndexUnavailable] = {}
@@ -117,7 +145,34 @@ def search(
             "neither index answers: " + "; ".join(error.message for error in failed.values()),
             remedy=failed[LEXICAL].remedy,
         ) from failed[LEXICAL]
-    return union(hits.get(LEXICAL, []), hits.get(DENSE, []), limit=limit), list(failed)
+    found_lexical, found_dense = hits.get(LEXICAL, []), hits.get(DENSE, [])
+    limit = len(found_lexical) + len(found_dense)
+    return FUSIONS[fusion](found_lexical, found_dense, limit=limit), list(failed)
+
+
+def within(
+    find: Callable[..., list[Hit]], scope: Scope | None, *, limit: int, exact: bool
+) -> list[Hit]:
+    """The best `limit` hits of a scope, as if the index held nothing else.
+
+    The first of a longer ranking are looked at, which is enough where much is in the scope. Where
+    little is, its passages are few: they are asked for by id.
+
+    Args:
+        find: a search that takes `limit` and `only`.
+        scope: None for everything.
+        exact: whether a search that finds fewer than it may has found everything there is.
+    """
+    if scope is None:
+        return find(limit=limit)
+    for times in AHEAD:
+        looked_at = min(limit * times, MOST_AHEAD)
+        hits = find(limit=looked_at)
+        admitted = scope.admits([hit.passage_id for hit in hits])
+        kept = [hit for hit in hits if hit.passage_id in admitted][:limit]
+        if len(kept) == limit or (exact and len(hits) < looked_at):
+            return kept
+    return find(limit=limit, only=scope.members())
 
 
 def _cancel(answers: Iterable[Future[list[Hit]]]) -> None:

@@ -21,14 +21,8 @@ def lexical_index(config: Settings) -> LexicalIndex:
 
 
 def elasticsearch_index(config: Settings) -> ElasticsearchIndex:
-    """The cluster of the settings."""
+    """On the cluster of the settings."""
+    from clara.retrieval.cluster import open_cluster
     from clara.retrieval.elasticsearch import ElasticsearchIndex
 
-    return ElasticsearchIndex(
-        config.elasticsearch_url,
-        user=config.elasticsearch_user,
-        password=config.elasticsearch_password.get_secret_value(),
-        api_key=config.elasticsearch_api_key.get_secret_value(),
-        ca=config.elasticsearch_ca,
-        timeout_s=config.index_timeout_s,
-    )
+    return ElasticsearchIndex(open_cluster(config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+
+def best(scores: Mapping[UUID, float], limit: int) -> list[Hit]:
+    """The best hits of some scores, in the order every search gives them."""
+    hits = [Hit(passage, score) for passage, score in scores.items()]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))[:limit]
 
 
 class LexicalIndex(Protocol):
@@ -28,8 +34,13 @@ class LexicalIndex(Protocol):
         """Remove by id; ids that are not there are no error."""
         ...
 
-    def search(self, collection: UUID, text: str, *, limit: int) -> list[Hit]:
-        """Best first, at most `limit`; [] where no word of `text` occurs or nothing is indexed."""
+    def search(
+        self, collection: UUID, text: str, *, limit: int, only: Collection[UUID] | None = None
+    ) -> list[Hit]:
+        """Best first, at most `limit`; [] where no word of `text` occurs or nothing is indexed.
+
+        With `only`, as if no other passage were there, but with the scores of all.
+        """
         ...
 
     def drop(self, collection: UUID) -> None:
@@ -38,6 +49,10 @@ class LexicalIndex(Protocol):
 
     def count(self, collection: UUID) -> int:
         """Passages held."""
+        ...
+
+    def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
+        """Ids of the passages held, of one document or of all."""
         ...
 
 
@@ -57,8 +72,18 @@ class DenseIndex(Protocol):
         """Remove by id; ids that are not there are no error."""
         ...
 
-    def search(self, collection: UUID, vector: NDArray[np.float32], *, limit: int) -> list[Hit]:
-        """Best first, at most `limit`, cosine in [-1, 1]. Sees every write committed before."""
+    def search(
+        self,
+        collection: UUID,
+        vector: NDArray[np.float32],
+        *,
+        limit: int,
+        only: Collection[UUID] | None = None,
+    ) -> list[Hit]:
+        """Best first, at most `limit`, cosine in [-1, 1]. Sees every write committed before.
+
+        With `only`, exactly the best of those, whatever the kind of index.
+        """
         ...
 
     def scores(
@@ -73,6 +98,10 @@ class DenseIndex(Protocol):
 
     def count(self, collection: UUID) -> int:
         """Vectors held."""
+        ...
+
+    def held(self, collection: UUID) -> set[UUID]:
+        """Ids of the passages that have a vector."""
         ...
 
 

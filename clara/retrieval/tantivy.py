@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,14 +96,16 @@ class TantivyIndex:
                 writer.delete_documents_by_term("id", id_.hex)
             writer.commit()
 
-    def search(self, collection: UUID, text: str, *, limit: int) -> list[Hit]:
+    def search(
+        self, collection: UUID, text: str, *, limit: int, only: Collection[UUID] | None = None
+    ) -> list[Hit]:
         """Best first; no character of the text has a special meaning."""
         words = list(dict.fromkeys(_analyzer().analyze(_utf8(text))))[:MAX_WORDS]
         if limit < 1 or not words or (index := self._current(collection)) is None:
             return []
         with _explained(self._path(collection)):
             searcher = index.searcher()
-            found = searcher.search(_query(words), limit, count=False).hits
+            found = searcher.search(_among(only, _query(words)), limit, count=False).hits
             hits = [Hit(UUID(searcher.doc(at)["id"][0]), score) for score, at in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))
 
@@ -129,6 +131,19 @@ class TantivyIndex:
         """Passages held."""
         index = self._current(collection)
         return 0 if index is None else int(index.searcher().num_docs)
+
+    def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
+        """Ids of the passages held, of one document or of all."""
+        index = self._current(collection)
+        if index is None:
+            return set()
+        query = tantivy.Query.all_query()
+        if document is not None:
+            query = tantivy.Query.term_query(_schema(), "document_id", document.hex, "basic")
+        with _explained(self._path(collection)):
+            searcher = index.searcher()
+            found = searcher.search(query, max(1, searcher.num_docs), count=False).hits
+            return {UUID(searcher.doc(at)["id"][0]) for _, at in found}
 
     def _path(self, collection: UUID) -> Path:
         return self._folder / collection.hex
@@ -245,6 +260,15 @@ def _query(words: Sequence[str]) -> Any:
         for field in ("title", "text")
     ]
     return tantivy.Query.disjunction_max_query(fields, TIE_BREAKER)
+
+
+def _among(only: Collection[UUID] | None, query: Any) -> Any:
+    """The query over some passages only; they change no score. 30 microseconds for each."""
+    if only is None:
+        return query
+    ids = tantivy.Query.term_set_query(_schema(), "id", [id_.hex for id_ in only])
+    both = [query, tantivy.Query.const_score_query(ids, 0.0)]
+    return tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in both])
 
 
 def _utf8(text: str) -> str:

@@ -81,7 +81,7 @@ def test_counting_thirty_thousand_passages_is_one_quick_query(
         document = make_document(session, papers)
         session.execute(
             insert(Passage).from_select(
-                ["id", "collection_id", "document_id", "start", "end", "tokens"],
+                ["id", "collection_id", "document_id", "start", "end", "tokens", "text"],
                 select(
                     func.gen_random_uuid(),
                     Document.collection_id,
@@ -89,6 +89,7 @@ def test_counting_thirty_thousand_passages_is_one_quick_query(
                     func.generate_series(0, 29_999).label("start"),
                     func.generate_series(1, 30_000).label("end"),
                     literal(1),
+                    literal("x"),
                 ).where(Document.id == document.id),
             )
         )
@@ -136,7 +137,7 @@ def test_deleting_a_collection_takes_its_rows_and_queues_a_purge(
         assert session.get(Document, kept.id)
         run = session.get_one(Run, run_id)
         assert (run.kind, run.status) == (RunKind.PURGE, RunStatus.QUEUED)
-        assert run.inputs == {"collection_id": str(papers.id)}
+        assert run.inputs == {"collection_id": str(papers.id), "name": "papers"}
         assert run.collection_id is None
         assert session.get_one(Run, question.run_id).status is RunStatus.CANCELLED
     assert client.delete("/v1/collections/papers").status_code == 404

@@ -10,11 +10,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from api.routes.documents import PURGE_PASSAGES
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Document, DocumentStatus, Passage, Run, RunKind, RunStatus
 from tests.api.conftest import Queued, Rows, assert_problem
 from tests.factories import make_document, make_latent, make_passage
+from workers.purging import PURGE_PASSAGES
 
 DOCUMENTS = "/v1/collections/papers/documents"
 
@@ -218,7 +218,11 @@ def test_deleting_a_document_takes_its_rows_and_queues_a_purge(
     with db() as session:
         assert session.scalars(select(Passage.id)).all() == [kept.id]
         run = session.get_one(Run, UUID(run_id))
-        assert run.inputs == {"collection_id": str(papers.id), "passages": [str(passage.id)]}
+        assert run.inputs == {
+            "collection_id": str(papers.id),
+            "passages": [str(passage.id)],
+            "documents": [str(document.id)],
+        }
         assert (run.kind, run.total, run.collection_id) == (RunKind.PURGE, 1, papers.id)
     assert queued("ingest") == [("purge_passages", [run_id])]
     again = client.delete(f"/v1/documents/{document.id}")
@@ -233,20 +237,30 @@ def test_the_passages_of_a_long_document_are_purged_by_several_runs(
         document = make_document(session, papers, "a" * count)
         session.add_all(
             Passage(
-                collection_id=papers.id, document_id=document.id, start=at, end=at + 1, tokens=1
+                collection_id=papers.id,
+                document_id=document.id,
+                start=at,
+                end=at + 1,
+                tokens=1,
+                text="a",
             )
             for at in range(count)
         )
     run_ids = client.delete(f"/v1/documents/{document.id}").json()["run_ids"]
     with db() as session:
-        parts = [session.get_one(Run, UUID(one)).inputs["passages"] for one in run_ids]
+        inputs = [session.get_one(Run, UUID(one)).inputs for one in run_ids]
+    assert [one.get("documents") for one in inputs] == [[str(document.id)], None]
+    parts = [one["passages"] for one in inputs]
     assert [len(part) for part in parts] == [PURGE_PASSAGES, 1]
     assert len({passage for part in parts for passage in part}) == count
 
 
-def test_a_document_without_passages_needs_no_purge(
+def test_a_document_without_passages_is_purged_of_what_a_dead_worker_may_have_left(
     client: TestClient, db: OpenDb, papers: Collection
 ) -> None:
     with db.begin() as session:
         document = make_document(session, papers, status=DocumentStatus.PENDING)
-    assert client.delete(f"/v1/documents/{document.id}").json() == {"run_ids": []}
+    (run_id,) = client.delete(f"/v1/documents/{document.id}").json()["run_ids"]
+    with db() as session:
+        inputs = session.get_one(Run, UUID(run_id)).inputs
+    assert (inputs["documents"], inputs["passages"]) == ([str(document.id)], [])

@@ -74,8 +74,12 @@ def test_a_question_without_an_answer_yet_says_so(
         "question": "What conducts?",
         "status": "queued",
         "mode_requested": "auto",
+        "filters": [],
+        "fusion": "union",
+        "search_only": False,
         "error": None,
         "answer": None,
+        "explanation": None,
     }
 
 
@@ -155,6 +159,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
                 },
                 "evidence": {"start": 16, "end": 31, "text": "Copper conducts"},
                 "score": 0.75,
+                "found_by": ["lexical"],
                 "lexical": 7.5,
                 "lexical_rank": 3,
                 "dense": None,
@@ -169,6 +174,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
                 "passage": {"id": None, "start": 0, "end": 16, "text": "Glass does not. "},
                 "evidence": None,
                 "score": 0.75,
+                "found_by": ["dense"],
                 "lexical": None,
                 "lexical_rank": None,
                 "dense": 0.5,

@@ -11,9 +11,19 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clara.db.connect import OpenDb
-from clara.db.tables import Collection, Document, DocumentStatus, Run, RunKind, RunStatus
+from clara.db.tables import (
+    ACTIVE,
+    Collection,
+    Document,
+    DocumentStatus,
+    Run,
+    RunKind,
+    RunStatus,
+)
+from clara.errors import Cancelled
 from tests.api.conftest import assert_problem
 from tests.factories import make_checkpoint, make_document, make_run
+from workers import runs
 
 
 def test_a_run_shows_its_progress_and_its_error_without_a_traceback(
@@ -35,7 +45,7 @@ def test_a_run_shows_its_progress_and_its_error_without_a_traceback(
             lease=uuid4(),
         )
     found = client.get(f"/v1/runs/{run.id}").json()
-    assert found["progress"] == {"done": 3, "total": 8}
+    assert found["progress"] == {"done": 3, "total": 8, "phase": ""}
     assert found["error"] == {"code": "index-unavailable", "message": "no answer"}
     assert (found["kind"], found["status"], found["collection"]) == (
         "compress",
@@ -129,24 +139,52 @@ def test_cancelling_leaves_documents_that_are_searchable_alone(
         assert session.get_one(Document, document.id).status is DocumentStatus.INDEXED
 
 
-@pytest.mark.parametrize("status", [one for one in RunStatus if one is not RunStatus.QUEUED])
-def test_a_run_that_is_not_queued_cannot_be_cancelled(
+def test_a_running_run_is_cancelled_and_loses_its_lease(client: TestClient, db: OpenDb) -> None:
+    with db.begin() as session:
+        run = make_run(session, RunKind.QUERY)
+    held = runs.take(db, run.id, lease_s=30)
+    assert held
+    with runs.holding(db, held, lease_s=30):
+        cancelled = client.post(f"/v1/runs/{run.id}/cancel")
+        assert cancelled.json()["status"] == "cancelled"
+        assert held.lost.wait(10)  # long before the lease would be renewed
+    with pytest.raises(Cancelled), db.begin() as session:
+        runs.succeed(session, held, {}, {})
+    assert client.get(f"/v1/runs/{run.id}").json()["status"] == "cancelled"
+
+
+def test_of_cancelling_and_ending_one_wins(client: TestClient, db: OpenDb) -> None:
+    with db.begin() as session:
+        run = make_run(session, RunKind.QUERY)
+    held = runs.take(db, run.id, lease_s=30)
+    assert held
+    with db.begin() as session:
+        runs.succeed(session, held, {}, {})
+    assert client.post(f"/v1/runs/{run.id}/cancel").status_code == 409
+    assert client.get(f"/v1/runs/{run.id}").json()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("status", [one for one in RunStatus if one not in ACTIVE])
+def test_a_run_that_has_ended_cannot_be_cancelled(
     client: TestClient, db: OpenDb, status: RunStatus
 ) -> None:
     with db.begin() as session:
         run = make_run(session, status=status)
     response = client.post(f"/v1/runs/{run.id}/cancel")
-    problem = assert_problem(response, 409, "run-not-cancellable", field="run_id", limit="queued")
-    assert "only queued runs can be cancelled yet" in problem["detail"]
+    problem = assert_problem(
+        response, 409, "run-not-cancellable", field="run_id", limit="queued, running"
+    )
+    assert f"is {status}" in problem["detail"]
     with db() as session:
         assert session.get_one(Run, run.id).status is status
 
 
-def test_a_purge_cannot_be_cancelled(client: TestClient, db: OpenDb) -> None:
+@pytest.mark.parametrize("status", ACTIVE)
+def test_a_purge_cannot_be_cancelled(client: TestClient, db: OpenDb, status: RunStatus) -> None:
     with db.begin() as session:
-        run = make_run(session, RunKind.PURGE)
+        run = make_run(session, RunKind.PURGE, status)
     response = client.post(f"/v1/runs/{run.id}/cancel")
-    assert_problem(response, 409, "run-not-cancellable", field="run_id", limit="queued")
+    assert_problem(response, 409, "run-not-cancellable", field="run_id", limit="queued, running")
 
 
 def test_an_unknown_run_is_not_found(client: TestClient) -> None:

@@ -3,15 +3,19 @@ from __future__ import annotations
 from uuid import uuid4
 
 import psycopg
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from clara.db.base import Base
-from clara.db.connect import connect
+from clara.db.connect import OpenDb, connect, open_db
 from clara.db.migrate import configuration
+from clara.db.tables import RunKind
 from tests.conftest import with_database
+from tests.factories import make_checkpoint, make_run
 
 
 def test_the_history_goes_up_and_down_again(postgres_url: str) -> None:
@@ -41,3 +45,30 @@ def test_checks_keep_their_conventional_names(database_url: str) -> None:
         names = {c["name"] for c in inspect(connection).get_check_constraints("document")}
     engine.dispose()
     assert names == {"ck_document_status"}
+
+
+def test_going_back_takes_runs_along_that_no_older_release_can_read(postgres_url: str) -> None:
+    name = f"migrations_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    engine = connect(with_database(postgres_url, name))
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "head")
+    with open_db(engine).begin() as db:
+        training = make_run(db, RunKind.TRAIN)
+        kept = make_run(db, RunKind.PURGE)
+        make_checkpoint(db, run_id=training.id, path="/somewhere", active=True)
+    with engine.begin() as connection:
+        command.downgrade(configuration(connection), "0001")
+        assert connection.execute(text("SELECT id FROM run")).scalars().all() == [kept.id]
+        assert connection.execute(text("SELECT count(*) FROM checkpoint")).scalar() == 1
+        command.upgrade(configuration(connection), "head")
+    engine.dispose()
+
+
+def test_at_most_one_checkpoint_is_active(db: OpenDb) -> None:
+    with db.begin() as session:
+        make_checkpoint(session, active=True)
+        make_checkpoint(session, active=False)
+    with pytest.raises(IntegrityError, match="uq_checkpoint_active"), db.begin() as session:
+        make_checkpoint(session, active=True)

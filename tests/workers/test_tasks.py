@@ -10,6 +10,7 @@ import pytest
 
 from clara.db.connect import OpenDb
 from clara.db.tables import RunKind, RunStatus
+from clara.errors import IndexUnavailable
 from clara.settings import Settings
 from tests.workers.test_runs import queued, stored
 from workers import bootstrap, tasks
@@ -40,6 +41,28 @@ def test_an_error_nobody_foresaw_is_kept_and_tried_again(
     assert (row.status, row.attempts) == (RunStatus.QUEUED, 1)
     assert row.error
     assert "ZeroDivisionError" in row.error["message"]
+
+
+def test_a_question_no_index_answers_fails_at_once(
+    db: OpenDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked is waiting; other work is tried again."""
+
+    def away() -> None:
+        raise IndexUnavailable("neither index answers")
+
+    monkeypatch.setattr(bootstrap, "answering", away)
+    monkeypatch.setattr(bootstrap, "indexing", away)
+    asked = queued(db, inputs={"question_id": str(uuid4())})
+    tasks.answer_question(str(asked))
+    row = stored(db, asked)
+    assert (row.status, row.error and row.error["code"]) == (
+        RunStatus.FAILED,
+        "index-unavailable",
+    )
+    ingested = queued(db, kind=RunKind.INGEST, inputs={"documents": []})
+    tasks.ingest_documents(str(ingested))
+    assert stored(db, ingested).status is RunStatus.QUEUED
 
 
 def test_a_message_delivered_again_does_nothing(db: OpenDb) -> None:

@@ -1,24 +1,34 @@
 from __future__ import annotations
 
+import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sqlalchemy import create_engine, func, select, update
+from sqlalchemy import create_engine, text, update
 from sqlalchemy.orm import sessionmaker
 
 from clara.db.connect import OpenDb
 from clara.db.tables import DenseEntry
 from clara.errors import IndexMismatch, IndexUnavailable
+from clara.retrieval import dense_log
 from clara.retrieval import faiss as adapter
 from clara.retrieval.faiss import FaissIndex
+from clara.retrieval.faiss_kinds import Kind, Sizes
 
 DIMENSION = 8
+SMALL = Sizes(flat=50, hnsw=150)
+
+
+def index_on(db: OpenDb, **options: Any) -> FaissIndex:
+    """An index whose upkeep is done at once."""
+    defaults = {"encoder": "tiny", "dimension": DIMENSION, "later": lambda task: task()}
+    return FaissIndex(db, **(defaults | options))
 
 
 @pytest.fixture
@@ -32,88 +42,21 @@ def other(db: OpenDb) -> FaissIndex:
     return index_on(db)
 
 
-def index_on(db: OpenDb, *, encoder: str = "tiny", dimension: int = DIMENSION) -> FaissIndex:
-    return FaissIndex(db, encoder=encoder, dimension=dimension)
-
-
-def units(count: int, *, seed: int = 0, dimension: int = DIMENSION) -> NDArray[np.float32]:
-    rows = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+def units(count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def named(vectors: NDArray[np.float32]) -> dict[UUID, NDArray[np.float32]]:
+    return {uuid4(): vector for vector in vectors}
 
 
 def axis(number: int) -> NDArray[np.float32]:
     return np.eye(DIMENSION, dtype=np.float32)[number]
 
 
-def rows(db: OpenDb, collection: UUID) -> int:
-    with db() as session:
-        query = select(func.count()).where(DenseEntry.collection_id == collection)
-        return session.scalar(query) or 0
-
-
-def test_the_nearest_vector_comes_first(index: FaissIndex, collection: UUID) -> None:
-    near, far = uuid4(), uuid4()
-    between = (axis(0) + axis(1)) / np.sqrt(2)
-    index.put(collection, {far: axis(1), near: between})
-    hits = index.search(collection, axis(0), limit=5)
-    assert [hit.passage_id for hit in hits] == [near, far]
-    assert [hit.score for hit in hits] == pytest.approx([np.sqrt(0.5), 0], abs=1e-6)
-
-
-def test_writes_of_one_process_are_seen_by_the_other(
-    index: FaissIndex, other: FaissIndex, collection: UUID
-) -> None:
-    a, b = uuid4(), uuid4()
-    index.put(collection, {a: axis(0)})
-    assert [hit.passage_id for hit in other.search(collection, axis(0), limit=9)] == [a]
-    other.put(collection, {b: axis(1)})
-    index.delete(collection, [a])
-    for each in (index, other):
-        assert [hit.passage_id for hit in each.search(collection, axis(0), limit=9)] == [b]
-        assert each.count(collection) == 1
-
-
-def test_writing_an_id_again_replaces_it_and_keeps_one_row(
-    index: FaissIndex, other: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    a = uuid4()
-    index.put(collection, {a: axis(0)})
-    assert other.scores(collection, axis(0), [a]) == {a: pytest.approx(1)}
-    for number in (1, 2):
-        index.put(collection, {a: axis(number)})
-    assert other.scores(collection, axis(2), [a]) == {a: pytest.approx(1)}
-    assert len(other.search(collection, axis(2), limit=9)) == 1
-    assert rows(db, collection) == 1
-
-
-def test_deleting_keeps_one_row_however_often_it_is_done(
-    index: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    a = uuid4()
-    index.put(collection, {a: axis(0)})
-    index.delete(collection, [a, uuid4()])
-    index.delete(collection, [a])
-    index.delete(collection, [])
-    assert rows(db, collection) == 1
-    index.put(collection, {a: axis(1)})
-    assert rows(db, collection) == 1
-    assert index.scores(collection, axis(1), [a]) == {a: pytest.approx(1)}
-
-
-def test_a_drop_reaches_the_copies_of_other_processes(
-    index: FaissIndex, other: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    index.put(collection, {uuid4(): vector for vector in units(20)})
-    assert len(other.search(collection, axis(0), limit=50)) == 20
-    for _ in range(3):
-        index.drop(collection)
-    assert other.search(collection, axis(0), limit=50) == []
-    assert index.count(collection) == 0
-    assert rows(db, collection) == 1
-    again = uuid4()
-    index.put(collection, {again: axis(0)})
-    for each in (index, other, index_on(db)):
-        assert [hit.passage_id for hit in each.search(collection, axis(0), limit=5)] == [again]
+def found(index: FaissIndex, collection: UUID, limit: int = 500) -> set[UUID]:
+    return {hit.passage_id for hit in index.search(collection, axis(0), limit=limit)}
 
 
 def test_a_drop_and_new_vectors_between_two_searches_leave_only_the_new_ones(
@@ -121,172 +64,222 @@ def test_a_drop_and_new_vectors_between_two_searches_leave_only_the_new_ones(
 ) -> None:
     a, b = uuid4(), uuid4()
     index.put(collection, {a: axis(0)})
-    assert other.count(collection) == 1
+    assert found(other, collection) == {a}
     index.put(collection, {b: axis(0)})
     index.drop(collection)
     index.put(collection, {a: axis(3)})
-    assert [h.passage_id for h in other.search(collection, axis(0), limit=5)] == [a]
-
-
-def test_dropping_what_was_never_written_writes_nothing(
-    index: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    index.drop(collection)
-    index.put(collection, {})
-    assert rows(db, collection) == 0
-    assert index.search(collection, axis(0), limit=5) == []
-    assert index.scores(collection, axis(0), [uuid4()]) == {}
-
-
-def test_collections_and_encoders_do_not_see_each_other(
-    index: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    a, elsewhere = uuid4(), uuid4()
-    wide = index_on(db, encoder="wide", dimension=3)
-    index.put(collection, {a: axis(0)})
-    index.put(elsewhere, {a: axis(1)})
-    wide.put(collection, {a: np.array([1, 0, 0], dtype=np.float32)})
-    assert index.scores(collection, axis(0), [a]) == {a: pytest.approx(1)}
-    assert index.scores(elsewhere, axis(0), [a]) == {a: pytest.approx(0)}
-    assert wide.count(collection) == 1
-
-
-def test_deleting_takes_the_vectors_of_every_encoder(
-    index: FaissIndex, collection: UUID, db: OpenDb
-) -> None:
-    a, b = uuid4(), uuid4()
-    wide = index_on(db, encoder="wide", dimension=3)
-    wide.put(collection, {each: np.array([1, 0, 0], dtype=np.float32) for each in (a, b)})
-    index.put(collection, {a: axis(0)})
-    index.delete(collection, [a])
-    assert (index.count(collection), wide.count(collection)) == (0, 1)
-    index.drop(collection)
-    assert wide.search(collection, np.array([1, 0, 0], dtype=np.float32), limit=5) == []
-
-
-def test_scores_are_the_cosines_of_the_passages_that_are_there(
-    index: FaissIndex, collection: UUID
-) -> None:
-    vectors = units(30, seed=1)
-    ids = [uuid4() for _ in vectors]
-    index.put(collection, dict(zip(ids, vectors, strict=True)))
-    question = units(1, seed=2)[0]
-    scores = index.scores(collection, question, [ids[3], uuid4(), ids[7]])
-    assert list(scores) == [ids[3], ids[7]]
-    expected = [vectors[3] @ question, vectors[7] @ question]
-    assert list(scores.values()) == pytest.approx(expected, abs=1e-3)
-
-
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    steps=st.lists(
-        st.tuples(st.sampled_from(["put", "put", "delete", "drop", "look"]), st.integers(0, 99)),
-        max_size=25,
-    )
-)
-def test_a_follower_and_a_newcomer_equal_brute_force_after_any_writes(
-    db: OpenDb, steps: list[tuple[str, int]]
-) -> None:
-    collection, passages = uuid4(), [uuid4() for _ in range(5)]
-    writer, follower = index_on(db), index_on(db)
-    truth: dict[UUID, NDArray[np.float32]] = {}
-    for step, seed in steps:
-        some = passages[seed % 5 :][: 1 + seed % 3]
-        if step == "put":
-            new = dict(zip(some, units(len(some), seed=seed), strict=True))
-            writer.put(collection, new)
-            truth |= new
-        elif step == "delete":
-            writer.delete(collection, some)
-            truth = {p: v for p, v in truth.items() if p not in some}
-        elif step == "drop":
-            writer.drop(collection)
-            truth = {}
-        else:
-            follower.search(collection, axis(0), limit=1)
-    question = units(1, seed=1_000)[0]
-    expected = sorted(((float(v @ question), p) for p, v in truth.items()), reverse=True)
-    for each in (follower, index_on(db)):
-        hits = each.search(collection, question, limit=10)
-        assert [h.score for h in hits] == pytest.approx([s for s, _ in expected], abs=2e-3)
-        assert {h.passage_id for h in hits} == truth.keys()
-        assert each.count(collection) == len(truth)
+    assert found(other, collection) == {a}
 
 
 def test_a_long_log_is_read_in_pages(
     index: FaissIndex, collection: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "PAGE", 7)
-    vectors = units(21, seed=3)
-    ids = [uuid4() for _ in vectors]
-    index.put(collection, dict(zip(ids, vectors, strict=True)))
+    monkeypatch.setattr(dense_log, "PAGE", 7)
+    vectors = named(units(21, seed=3))
+    index.put(collection, vectors)
     question = units(1, seed=4)[0]
     hits = index.search(collection, question, limit=21)
-    order = np.argsort(-(vectors @ question))
-    assert [hit.passage_id for hit in hits] == [ids[i] for i in order]
+    order = sorted(vectors, key=lambda id_: -float(vectors[id_] @ question))
+    assert [hit.passage_id for hit in hits] == order
 
 
-def test_concurrent_writers_lose_nothing(db: OpenDb, collection: UUID) -> None:
-    follower = index_on(db)
-    stop = threading.Event()
-
-    def follow() -> None:
-        while not stop.is_set():
-            follower.search(collection, axis(0), limit=1)
-
-    def write(number: int) -> list[UUID]:
-        writer, mine = index_on(db), [uuid4() for _ in range(6)]
-        for start in (0, 3):
-            vectors = units(3, seed=number)
-            writer.put(collection, dict(zip(mine[start : start + 3], vectors, strict=True)))
-        writer.delete(collection, mine[:1])
-        return mine[1:]
-
-    reader = threading.Thread(target=follow)
-    reader.start()
-    with ThreadPoolExecutor(6) as pool:
-        kept = {passage for mine in pool.map(write, range(30)) for passage in mine}
-    stop.set()
-    reader.join()
-    hits = follower.search(collection, axis(0), limit=1_000)
-    assert {hit.passage_id for hit in hits} == kept
-    assert len(hits) == len(kept) == 150
-
-
-def test_a_writer_that_began_first_but_commits_last_is_not_missed(
-    index: FaissIndex, other: FaissIndex, collection: UUID
+@pytest.mark.parametrize(("count", "kind"), [(50, Kind.FLAT), (150, Kind.HNSW), (400, Kind.IVFPQ)])
+def test_the_kind_of_index_follows_the_number_of_vectors(
+    db: OpenDb, collection: UUID, count: int, kind: Kind
 ) -> None:
-    slow, fast = uuid4(), uuid4()
-    with index._writing(collection) as db:
-        writing = threading.Thread(target=other.put, args=(collection, {fast: axis(1)}))
-        writing.start()
-        adapter._append(db, collection, [(slow, "tiny", adapter._pack(axis(0)))])
-        writing.join(0.2)
-        assert writing.is_alive()  # it waits, instead of drawing a number that is seen too early
-        assert other.search(collection, axis(0), limit=9) == []
-    writing.join()
-    assert {h.passage_id for h in other.search(collection, axis(0), limit=9)} == {slow, fast}
+    index = index_on(db, sizes=SMALL)
+    vectors = named(units(count))
+    index.put(collection, vectors)
+    found(index, collection)  # flat at first; the right kind is built after it
+    assert index.kind(collection) is kind
+    question = units(1, seed=9)[0]
+    exact = {id_: float(vector @ question) for id_, vector in vectors.items()}
+    hits = index.search(collection, question, limit=10)
+    best = sorted(exact, key=lambda id_: -exact[id_])[:10]
+    assert len({hit.passage_id for hit in hits} & set(best)) >= 9
+    for hit in hits:
+        assert hit.score == pytest.approx(exact[hit.passage_id], abs=1e-3)
+    scores = index.scores(collection, question, list(vectors))
+    assert list(scores) == list(vectors)
+    assert list(scores.values()) == pytest.approx(list(exact.values()), abs=1e-3)
 
 
-def test_threads_can_search_at_once(index: FaissIndex, collection: UUID) -> None:
-    vectors = units(200, seed=5)
-    ids = [uuid4() for _ in vectors]
-    index.put(collection, dict(zip(ids, vectors, strict=True)))
-    with ThreadPoolExecutor(8) as pool:
-        hits = list(pool.map(lambda v: index.search(collection, v, limit=1)[0], vectors))
-    assert [hit.passage_id for hit in hits] == ids
+@pytest.mark.parametrize("count", [100, 300])
+def test_a_built_index_follows_what_is_replaced_removed_and_dropped(
+    db: OpenDb, collection: UUID, count: int
+) -> None:
+    index = index_on(db, sizes=SMALL)
+    vectors = named(units(count))
+    index.put(collection, vectors)
+    found(index, collection)
+    assert index.kind(collection) is not Kind.FLAT
+    first, second, *_ = vectors
+    index.put(collection, {first: axis(0)})
+    index.delete(collection, [second])
+    assert index.search(collection, axis(0), limit=1)[0].passage_id == first
+    assert found(index, collection) <= vectors.keys() - {second}
+    assert list(index.scores(collection, axis(0), [first, second])) == [first]
+    index.drop(collection)
+    assert found(index, collection) == set()
+    index.put(collection, {second: axis(1)})
+    assert found(index, collection) == {second}
+    assert index.kind(collection) is Kind.FLAT
 
 
-def test_a_vector_of_another_dimension_is_refused(
+def test_a_copy_full_of_removed_vectors_is_built_anew(
+    db: OpenDb, collection: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "LEAST", 10)
+    index = index_on(db)
+    vectors = named(units(40))
+    index.put(collection, vectors)
+    gone = list(vectors)[:9]
+    found(index, collection)
+    index.delete(collection, gone)
+    found(index, collection)
+    assert index._copies[collection].dead == 9
+    index.delete(collection, [list(vectors)[9], list(vectors)[10]])
+    assert len(found(index, collection)) == 29
+    assert index._copies[collection].dead == 0
+    assert len(found(index, collection)) == 29
+
+
+def test_a_long_tail_is_built_in(
+    db: OpenDb, collection: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "LEAST", 10)
+    index = index_on(db, sizes=Sizes(flat=50, hnsw=1_000))
+    index.put(collection, named(units(90)))
+    found(index, collection)
+    assert index._copies[collection].tail == 0
+    index.put(collection, named(units(20, seed=1)))
+    found(index, collection)
+    assert index._copies[collection].tail == 20
+    index.put(collection, named(units(20, seed=2)))
+    found(index, collection)
+    assert index._copies[collection].tail == 0
+    assert len(found(index, collection)) == 130
+
+
+def test_questions_are_answered_while_an_index_is_built(db: OpenDb, collection: UUID) -> None:
+    waiting: list[Callable[[], None]] = []
+    index = index_on(db, sizes=SMALL, later=waiting.append)
+    vectors = named(units(100))
+    index.put(collection, vectors)
+    for _ in range(3):
+        assert found(index, collection) == vectors.keys()
+    assert index.kind(collection) is Kind.FLAT
+    assert len(waiting) == 1  # asked for once
+    more = named(units(5, seed=1))
+    building = threading.Thread(target=waiting[0])
+    building.start()
+    index.put(collection, more)
+    building.join()
+    assert index.kind(collection) is Kind.HNSW
+    assert found(index, collection) == vectors.keys() | more.keys()
+
+
+def test_upkeep_that_fails_is_logged_and_left_alone_for_a_while(
+    db: OpenDb, collection: UUID, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = index_on(db, sizes=SMALL)
+    vectors = named(units(60))
+    index.put(collection, vectors)
+    tried: list[UUID] = []
+
+    def fail(collection: UUID) -> None:
+        tried.append(collection)
+        raise OSError("no room")
+
+    monkeypatch.setattr(index, "_renew", fail)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert found(index, collection) == vectors.keys()
+    assert tried == [collection]
+    assert "no room" in caplog.text
+    monkeypatch.setattr(adapter, "monotonic", lambda: 1e12)
+    found(index, collection)
+    assert len(tried) == 2
+
+
+def test_a_restart_reads_the_snapshot_and_only_the_rows_after_it(
+    db: OpenDb, collection: UUID, tmp_path: Path
+) -> None:
+    options = {"snapshots": tmp_path, "snapshot_rows": 20, "sizes": SMALL}
+    index = index_on(db, **options)
+    vectors = named(units(120))
+    index.put(collection, vectors)
+    found(index, collection)
+    later = named(units(3, seed=1))
+    index.put(collection, later)
+    index.delete(collection, [next(iter(vectors))])
+    again = index_on(db, **options)
+    with again._lock:
+        read: list[int] = []
+        news = again._log.news
+        again._log.news = lambda db, c, mark: read.append(mark) or news(db, c, mark)  # type: ignore[method-assign, func-returns-value]
+    expected = found(index, collection)
+    assert (
+        found(again, collection)
+        == expected
+        == (vectors.keys() | later.keys()) - {next(iter(vectors))}
+    )
+    assert min(read) > 0
+    assert again.kind(collection) is Kind.HNSW
+
+
+def test_a_snapshot_of_another_past_is_not_used(
+    db: OpenDb, collection: UUID, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a database was restored from an older backup: numbers are given out again."""
+    options = {"snapshots": tmp_path, "snapshot_rows": 1}
+    index = index_on(db, **options)
+    index.put(collection, {uuid4(): axis(0)})
+    found(index, collection)
+    with db.begin() as session:
+        session.execute(text("TRUNCATE dense_entry RESTART IDENTITY"))
+    kept = uuid4()
+    index.put(collection, {kept: axis(1)})
+    with caplog.at_level(logging.WARNING):
+        assert found(index_on(db, **options), collection) == {kept}
+    assert "the database holds something else" in caplog.text
+
+
+def test_without_enough_new_rows_no_snapshot_is_written(
+    db: OpenDb, collection: UUID, tmp_path: Path
+) -> None:
+    index = index_on(db, snapshots=tmp_path, snapshot_rows=10)
+    index.put(collection, named(units(9)))
+    found(index, collection)
+    assert list(tmp_path.rglob("*.snapshot")) == []
+    index.put(collection, named(units(1, seed=1)))
+    found(index, collection)
+    assert len(list(tmp_path.rglob("*.snapshot"))) == 1
+    index.drop(collection)
+    assert list(tmp_path.rglob("*.snapshot")) == []
+
+
+def test_upkeep_in_the_background_ends_by_itself(db: OpenDb, collection: UUID) -> None:
+    started: list[threading.Thread] = []
+
+    def later(task: Callable[[], None]) -> None:
+        before = set(threading.enumerate())
+        adapter.in_background(task)
+        started.extend(set(threading.enumerate()) - before)
+
+    index = index_on(db, sizes=SMALL, later=later)
+    index.put(collection, named(units(120)))
+    found(index, collection)
+    for each in started:
+        assert each.daemon
+        each.join()
+    assert index.kind(collection) is Kind.HNSW
+
+
+def test_rows_of_another_dimension_are_refused(
     index: FaissIndex, collection: UUID, db: OpenDb
 ) -> None:
     a = uuid4()
-    with pytest.raises(IndexMismatch, match=f"{a} has dimension 3, the index holds 8"):
-        index.put(collection, {a: np.ones(3, dtype=np.float32)})
-    with pytest.raises(IndexMismatch, match=r"shape \(3,\)"):
-        index.search(collection, np.ones(3, dtype=np.float32), limit=1)
     index.put(collection, {a: axis(0)})
     with db.begin() as session:
         session.execute(update(DenseEntry).values(vector=b"\0" * 10))
@@ -295,8 +288,7 @@ def test_a_vector_of_another_dimension_is_refused(
 
 
 def test_a_database_that_is_away_is_an_error_that_says_so(collection: UUID) -> None:
-    engine = create_engine("postgresql+psycopg://127.0.0.1:9/none")
-    index = index_on(sessionmaker(engine))
+    index = index_on(sessionmaker(create_engine("postgresql+psycopg://127.0.0.1:9/none")))
     for use in (
         lambda: index.search(collection, axis(0), limit=1),
         lambda: index.put(collection, {uuid4(): axis(0)}),
@@ -304,3 +296,16 @@ def test_a_database_that_is_away_is_an_error_that_says_so(collection: UUID) -> N
     ):
         with pytest.raises(IndexUnavailable, match="cannot reach the database"):
             use()
+
+
+def test_a_database_that_comes_back_is_searched_without_a_restart(
+    db: OpenDb, collection: UUID
+) -> None:
+    index = index_on(db)
+    away = sessionmaker(create_engine("postgresql+psycopg://127.0.0.1:9/none"))
+    index.put(collection, {uuid4(): axis(0)})
+    there, index._log._open_db = index._log._open_db, away
+    with pytest.raises(IndexUnavailable):
+        found(index, collection)
+    index._log._open_db = there
+    assert len(found(index, collection)) == 1

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from types import SimpleNamespace
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clara.errors import IndexMismatch, IndexUnavailable
-from clara.retrieval.hybrid import fuse, rrf, search, union
-from clara.types import Candidate, Hit
+from clara.retrieval.hybrid import AHEAD, MOST_AHEAD, fuse, rrf, search, union, within
+from clara.types import Candidate, Fusion, Hit
 
 IDS = [UUID(int=n) for n in range(1, 40)]
 VECTOR = np.ones(2, dtype=np.float32)
@@ -99,9 +99,7 @@ def asked(
 ) -> tuple[list[Candidate], list[str]]:
     one: Any = SimpleNamespace(search=lexical)
     two: Any = SimpleNamespace(search=dense)
-    return search(
-        one, two, uuid4(), "bees", VECTOR, lexical_limit=25, dense_limit=12, limit=50, pool=pool
-    )
+    return search(one, two, uuid4(), "bees", VECTOR, lexical_limit=25, dense_limit=12, pool=pool)
 
 
 def finds(*numbers: int) -> Callable[..., list[Hit]]:
@@ -145,6 +143,87 @@ def test_without_any_index_there_is_an_error_with_both_reasons(pool: ThreadPoolE
 def test_another_error_is_not_hidden(pool: ThreadPoolExecutor) -> None:
     with pytest.raises(IndexMismatch, match="by hand"):
         asked(fails(IndexMismatch("changed by hand")), finds(1), pool)
+
+
+def test_the_merge_asked_for_is_used(pool: ThreadPoolExecutor) -> None:
+    one: Any = SimpleNamespace(search=finds(0, 2))
+    two: Any = SimpleNamespace(search=finds(1, 2))
+    limits = {"lexical_limit": 25, "dense_limit": 12}
+    for fusion, expected in ((Fusion.UNION, [0, 1, 2]), (Fusion.RRF, [2, 0, 1])):
+        found, _ = search(one, two, uuid4(), "bees", VECTOR, **limits, pool=pool, fusion=fusion)
+        assert order(found) == expected
+
+
+class Ranking:
+    """A search over a ranking of its own, and what it was asked."""
+
+    def __init__(self, ranking: list[UUID]) -> None:
+        self.ranking = ranking
+        self.asked: list[int | str] = []
+
+    def __call__(self, *, limit: int, only: Collection[UUID] | None = None) -> list[Hit]:
+        self.asked.append(limit if only is None else "only")
+        ids = self.ranking if only is None else [id_ for id_ in self.ranking if id_ in only]
+        return [Hit(id_, -rank) for rank, id_ in enumerate(ids)][:limit]
+
+
+class Some:
+    """A scope of given passages."""
+
+    def __init__(self, passages: Collection[UUID]) -> None:
+        self.passages = set(passages)
+
+    def admits(self, passages: Sequence[UUID]) -> set[UUID]:
+        return self.passages & set(passages)
+
+    def members(self) -> set[UUID]:
+        return self.passages
+
+
+LONG = [UUID(int=n) for n in range(300)]
+
+
+@given(
+    scope=st.one_of(
+        st.sets(st.sampled_from(LONG)),
+        st.sets(st.sampled_from(LONG)).map(lambda few: set(LONG) - few),
+    ),
+    limit=st.integers(1, 8),
+    exact=st.booleans(),
+)
+def test_a_scope_gives_what_is_left_of_the_whole_ranking(
+    scope: set[UUID], limit: int, exact: bool
+) -> None:
+    found = within(Ranking(LONG), Some(scope), limit=limit, exact=exact)
+    assert [hit.passage_id for hit in found] == [id_ for id_ in LONG if id_ in scope][:limit]
+
+
+def test_without_a_scope_a_search_is_asked_once() -> None:
+    ranking = Ranking(LONG)
+    within(ranking, None, limit=3, exact=True)
+    assert ranking.asked == [3]
+
+
+def test_a_wide_scope_is_found_by_looking_further_a_narrow_one_by_its_ids() -> None:
+    wide, narrow = Ranking(LONG), Ranking(LONG)
+    within(wide, Some(LONG[::3]), limit=3, exact=True)
+    assert wide.asked == [3 * AHEAD[0]]
+    assert len(within(narrow, Some(LONG[-2:]), limit=3, exact=False)) == 2
+    assert narrow.asked == [3 * AHEAD[0], 3 * AHEAD[1], "only"]
+
+
+def test_a_search_that_has_given_everything_is_not_asked_again_unless_it_is_inexact() -> None:
+    exact, inexact = Ranking(LONG[:5]), Ranking(LONG[:5])
+    assert within(exact, Some(LONG[6:]), limit=3, exact=True) == []
+    assert exact.asked == [3 * AHEAD[0]]
+    assert within(inexact, Some(LONG[6:]), limit=3, exact=False) == []
+    assert inexact.asked[-1] == "only"
+
+
+def test_no_more_is_looked_at_than_an_engine_gives() -> None:
+    ranking = Ranking(LONG)
+    within(ranking, Some([]), limit=1_000, exact=False)
+    assert [asked for asked in ranking.asked if asked != "only"] == [8_000, MOST_AHEAD]
 
 
 def _candidate(lexical_rank: int | None = None) -> Candidate:

@@ -48,6 +48,7 @@ def make_passages(db: OpenDb, count: int) -> list[UUID]:
                 start=n,
                 end=n + 1,
                 tokens=1,
+                text="x",
             )
             for n, id_ in enumerate(ids)
         )

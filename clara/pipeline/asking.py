@@ -1,0 +1,69 @@
+"""A question on its way to an answer, and what answering needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from clara.db.connect import OpenDb
+from clara.filters import Filter
+from clara.pipeline.reading import Tokenizer
+from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
+from clara.types import Fusion, Mode
+
+if TYPE_CHECKING:
+    from clara.model.models import Models
+    from clara.serving.encoding import EncoderOnEngine
+    from clara.serving.engine import Engine
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is searched and read."""
+
+    bm25_top_k: int
+    dense_top_k: int
+    max_candidates: int
+    min_score: float
+    """Latent cosine under which a passage is not read; only with a trained checkpoint."""
+    max_question_tokens: int
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answering needs."""
+
+    open_db: OpenDb
+    lexical: LexicalIndex
+    dense: DenseIndex
+    latents: LatentStore
+    encoder: EncoderOnEngine
+    tokenizer: Tokenizer
+    models: Models
+    engine: Engine
+    pool: Executor
+    """Where the two retrievers run at once."""
+    checkpoint_id: UUID
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, detached from its row."""
+
+    id: UUID
+    collection_id: UUID
+    text: str
+    mode: Mode
+    top_k: int
+    max_answer_tokens: int
+    filters: Sequence[Filter] = ()
+    """What the metadata of a passage must fulfil, all of it."""
+    fusion: Fusion = Fusion.UNION
+    explain: bool = False
+    """Whether its candidates are kept."""
+    search_only: bool = False
+    """Found and ranked, not answered."""
