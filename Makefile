@@ -8,7 +8,7 @@ EXTRA ?= cpu
 BENCH ?=
 # Where pip looks for torch; empty means wherever pip looks for everything.
 TORCH_INDEX ?=
-# For train-default: training files, budget, and where it all goes.
+# For train-default: training files, budget, and where it all goes; DATA for bench-retrieval too.
 DATA ?= var/training/data
 MINUTES ?= 60
 OUT ?= var/training/default
@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu clean
+.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-retrieval clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-model: install ## the model library against the plain way; BENCH='--corpus
 
 bench-gpu: install ## the same on a GPU, with more of everything
 	$(BIN)/python scripts/bench_model.py --device cuda $(BENCH)
+
+bench-retrieval: install ## recall and latency of search: make bench-retrieval DATA=dir, laid out as BEIR's
+	$(BIN)/python scripts/bench_retrieval.py --data $(DATA) $(BENCH)
 
 train-default: install ## the default checkpoint again: make train-default DATA=dir MINUTES=20
 	$(BIN)/clara train default --data $(DATA) --minutes $(MINUTES) --out $(OUT)

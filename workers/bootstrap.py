@@ -182,28 +182,22 @@ def _indexing() -> Indexing:
 
 @lru_cache(maxsize=1)
 def _answering() -> Answering:
-    from clara.model.models import load_models
     from clara.retrieval.latents import CachedLatents, PostgresLatents
     from clara.retrieval.lexical import lexical_index
     from clara.retrieval.resting import RestingIndex
 
     config = settings()
     db = database()
-    checkpoint = _checkpoint()
-    base = chosen().base
-
-    def load() -> Models:
-        cache = config.home / "hashes"
-        return load_models(checkpoint, base=base, device=config.device, cache=cache)
-
-    models = _engine().submit(load, urgent=True).result()
+    models = _models()
     checkpoint_id = _register(db, models, chosen())
     queue_missing_latents(db, models.fingerprint)
     return Answering(
         open_db=db,
         lexical=RestingIndex(lexical_index(config)),
         dense=_dense(),
-        latents=CachedLatents(PostgresLatents(db), max_bytes=LATENT_CACHE_BYTES),
+        latents=CachedLatents(
+            PostgresLatents(db, form=config.latent_form), max_bytes=LATENT_CACHE_BYTES
+        ),
         encoder=_encoder(),
         tokenizer=_tokenizer(),
         models=models,
@@ -240,6 +234,22 @@ def _checkpoint() -> Weights:
 
 
 @lru_cache(maxsize=1)
+def _models() -> Models:
+    """The language model: what answers and compresses needs it, and vectors made of latents do."""
+    from clara.model.models import load_models
+
+    config = settings()
+    checkpoint = _checkpoint()
+    base = chosen().base
+
+    def load() -> Models:
+        cache = config.home / "hashes"
+        return load_models(checkpoint, base=base, device=config.device, cache=cache)
+
+    return _engine().submit(load, urgent=True).result()
+
+
+@lru_cache(maxsize=1)
 def _engine() -> Engine:
     """The one thread of this process that computes."""
     config = settings()
@@ -259,21 +269,28 @@ def _engine() -> Engine:
 
 @lru_cache(maxsize=1)
 def _encoder() -> EncoderOnEngine:
+    config = settings()
+    engine = _engine()
+    if config.dense_vectors == "latents":
+        from clara.retrieval.latent_encoder import LatentEncoder
+
+        models = _models()
+        roles = (models.compressor, models.reasoner)
+        made = LatentEncoder(*roles, fingerprint=models.fingerprint, width=models.width)
+        return EncoderOnEngine(made, engine)
     from clara.retrieval.encoder import SentenceEncoder
 
-    config = settings()
     given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
-    engine = _engine()
     loaded = engine.submit(lambda: SentenceEncoder(given), urgent=True).result()
     return EncoderOnEngine(loaded, engine)
 
 
 @lru_cache(maxsize=1)
 def _dense() -> DenseIndex:
-    from clara.retrieval.faiss import FaissIndex
+    from clara.retrieval.dense import dense_index
 
     encoder = _encoder().encoder
-    return FaissIndex(database(), encoder=encoder.name, dimension=encoder.dimension)
+    return dense_index(settings(), database(), encoder=encoder.name, dimension=encoder.dimension)
 
 
 @lru_cache(maxsize=1)

@@ -49,6 +49,14 @@ _PUT = text(
     """
 )
 
+_VECTORS = text(
+    """
+    SELECT passage_id, vector FROM dense_entry
+    WHERE collection_id = :collection AND encoder = :encoder
+    AND passage_id = ANY(CAST(:passages AS uuid[])) AND vector IS NOT NULL
+    """
+)
+
 _REMOVE = text(
     """
     UPDATE dense_entry SET seq = DEFAULT, vector = NULL
@@ -170,18 +178,19 @@ class DenseLog:
         count, total = db.execute(_DIGEST, values).one()
         return Digest(int(count), int(total))
 
-    def vectors(self, collection: UUID, passages: Sequence[UUID]) -> dict[UUID, Vectors]:
-        """Unit vectors of given passages; those without one are left out."""
-        if not passages:
-            return {}
-        with self.reading() as db:
-            rows = db.execute(
-                select(DenseEntry.passage_id, DenseEntry.vector).where(
-                    *self._vectors_of(collection), DenseEntry.passage_id.in_(passages)
-                )
-            ).all()
-        found = self.unpack([row.vector for row in rows])
-        return {row.passage_id: vector for row, vector in zip(rows, found, strict=True)}
+    def scores(
+        self, collection: UUID, vector: Vectors, passages: Sequence[UUID]
+    ) -> dict[UUID, float]:
+        """Cosines of given passages with a unit vector; those without one are left out."""
+        found: dict[UUID, float] = {}
+        for start in range(0, len(passages), PAGE):
+            values = {"collection": collection, "encoder": self.encoder}
+            values["passages"] = list(passages[start : start + PAGE])
+            with self.reading() as db:
+                rows = db.execute(_VECTORS, values).all()
+            cosines = (self.unpack([row.vector for row in rows]) @ vector).tolist()
+            found |= {row.passage_id: c for row, c in zip(rows, cosines, strict=True)}
+        return found
 
     def sample(self, collection: UUID, size: int) -> Vectors:
         """Vectors (at most size, dimension) of passages drawn evenly: their ids are hashes."""

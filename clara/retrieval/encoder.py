@@ -23,7 +23,7 @@ DEFAULT_MAX_TOKENS = 256
 
 
 class SentenceEncoder:
-    """A model of the sentence-transformers family, read with plain transformers.
+    """VectorEncoder: a model of the sentence-transformers family, read with plain transformers.
 
     A text over `max_tokens` is read up to there: the vector only finds candidates, and a passage
     hardly ever exceeds it by more than its last sentence. Safe to share between threads.
@@ -78,6 +78,10 @@ class SentenceEncoder:
         for batch in _batches([len(one) for one in ids], batch_tokens):
             vectors[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
         return vectors
+
+    def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """The same: questions and passages are read alike."""
+        return self.encode(questions)
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:

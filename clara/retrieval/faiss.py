@@ -156,8 +156,8 @@ class FaissIndex:
 
     def _exact(self, collection: UUID, vector: Vectors, coded: Sequence[UUID]) -> dict[UUID, float]:
         """Cosines of passages whose vectors are not in memory, by those of the log."""
-        found = self._log.vectors(collection, coded)
-        return {passage: clip(float(other @ vector)) for passage, other in found.items()}
+        found = self._log.scores(collection, vector, coded)
+        return {passage: clip(cosine) for passage, cosine in found.items()}
 
     def _check(self, vector: Vectors) -> None:
         if vector.shape != (self.dimension,):

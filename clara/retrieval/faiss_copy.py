@@ -13,6 +13,7 @@ import numpy as np
 from clara.retrieval import faiss_kinds
 from clara.retrieval.dense_log import (
     EVERYTHING,
+    PAGE,
     PRIME,
     STORED,
     Digest,
@@ -31,7 +32,9 @@ AHEAD = 2
 
 AHEAD_BY_CODES = 8
 LEAST_BY_CODES = 100
-"""The same where the first look is by codes; the true nearest 12 were among the first 100."""
+MOST_MORE_BY_CODES = 1_000
+"""The same where the first look is by codes: the true nearest 12 were among the first 100. Each one
+more is a vector to be read from the log."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,11 @@ class Copy:
             (self._built, 0, [p for p, at in known.items() if at < covered and p not in coded]),
             (self._tail, covered, [p for p, at in known.items() if at >= covered]),
         ):
-            if of_it:
-                places = np.array([known[p] - start for p in of_it], dtype=np.int64)
+            for first in range(0, len(of_it), PAGE):
+                some = of_it[first : first + PAGE]
+                places = np.array([known[p] - start for p in some], dtype=np.int64)
                 cosines = unit(index.reconstruct_batch(places)) @ vector
-                found |= {p: clip(c) for p, c in zip(of_it, cosines.tolist(), strict=True)}
+                found |= {p: clip(c) for p, c in zip(some, cosines.tolist(), strict=True)}
         return {p: found[p] for p in known if p in found}, list(coded)
 
     def digest(self) -> Digest:
@@ -207,7 +211,9 @@ class Copy:
         self._at = {}
 
     def _ahead(self, limit: int) -> int:
-        return AHEAD * limit if self.kind.whole else max(LEAST_BY_CODES, AHEAD_BY_CODES * limit)
+        if self.kind.whole:
+            return AHEAD * limit
+        return max(LEAST_BY_CODES, min(AHEAD_BY_CODES * limit, limit + MOST_MORE_BY_CODES))
 
     def _look(
         self, kind: Kind, index: Any, start: int, vector: Vectors, wanted: int

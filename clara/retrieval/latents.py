@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-import torch
 from sqlalchemy import delete, text, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,34 +21,35 @@ from torch import Tensor
 from clara.db.connect import OpenDb
 from clara.db.tables import Latent
 from clara.errors import DatabaseUnavailable, LatentDamaged
+from clara.retrieval.blocks import Packed, pack, unpack
 from clara.retrieval.ports import LatentStore
+from clara.types import LatentForm
 
 log = logging.getLogger(__name__)
-
-BYTES_PER_NUMBER = 2
 
 # A passage that is being deleted is locked by its deletion: it is passed over like one that is
 # gone, without waiting, so that neither side can hold up the other.
 _PUT = text(
     """
-    INSERT INTO latent (passage_id, fingerprint, block, rows, width, checksum)
-    SELECT id, :fingerprint, :block, :rows, :width, :checksum
+    INSERT INTO latent (passage_id, fingerprint, form, block, rows, width, checksum)
+    SELECT id, :fingerprint, :form, :block, :rows, :width, :checksum
     FROM passage WHERE id = :passage_id
     FOR KEY SHARE SKIP LOCKED
     ON CONFLICT (passage_id, fingerprint) DO UPDATE SET
-        block = excluded.block, rows = excluded.rows, width = excluded.width,
-        checksum = excluded.checksum, created_at = clock_timestamp()
+        form = excluded.form, block = excluded.block, rows = excluded.rows,
+        width = excluded.width, checksum = excluded.checksum, created_at = clock_timestamp()
     """
 )
 
 _GET = """
-    SELECT passage_id, rows, width, checksum, created_at, block
+    SELECT passage_id, form, rows, width, checksum, created_at, block
     FROM latent WHERE fingerprint = %s AND passage_id = ANY(%s)
 """
 
 
 class _Row(NamedTuple):
     passage_id: UUID
+    form: str
     rows: int
     width: int
     checksum: int
@@ -61,10 +61,14 @@ class PostgresLatents:
     """LatentStore in the table `latent`.
 
     Raises DatabaseUnavailable where Postgres does not answer.
+
+    Args:
+        form: how blocks are written; any form is read.
     """
 
-    def __init__(self, open_db: OpenDb) -> None:
+    def __init__(self, open_db: OpenDb, *, form: LatentForm = LatentForm.BF16) -> None:
         self._open_db = open_db
+        self._form = form
 
     def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
         """Write blocks (rows, width) in one transaction; deleted passages are left out.
@@ -75,7 +79,7 @@ class PostgresLatents:
         if not blocks:
             return
         # in one order, so that two writers of the same blocks do not wait for each other in a ring
-        rows = [_row(fingerprint, passage, blocks[passage]) for passage in sorted(blocks)]
+        rows = [_row(fingerprint, id_, blocks[id_], self._form) for id_ in sorted(blocks)]
         with _explained(), self._open_db.begin() as db:
             db.execute(_PUT, rows)
 
@@ -180,45 +184,32 @@ class CachedLatents:
             self._bytes -= block.nbytes
 
 
-def _row(fingerprint: str, passage: UUID, block: Tensor) -> dict[str, Any]:
-    packed = _pack(block)
+def _row(fingerprint: str, passage: UUID, block: Tensor, form: LatentForm) -> dict[str, Any]:
+    packed = pack(block, form)
     return {
         "passage_id": passage,
         "fingerprint": fingerprint,
-        "block": packed,
-        "rows": block.shape[0],
-        "width": block.shape[1],
-        "checksum": zlib.crc32(packed),
+        "checksum": zlib.crc32(packed.block),
+        **packed._asdict(),
     }
 
 
-def _pack(block: Tensor) -> bytes:
-    if block.dim() != 2:
-        raise ValueError(f"a latent block is (rows, width), not {tuple(block.shape)}")
-    numbers = block.detach().to("cpu", torch.bfloat16).contiguous()
-    return bytes(numbers.view(torch.uint8).numpy().tobytes())
-
-
 def _unpack(row: _Row) -> Tensor:
-    """Block (rows, width).
+    """Block (rows, width) in bfloat16.
 
     Raises:
         LatentDamaged: its length does not fit its shape, or its bytes not their checksum.
     """
-    expected = row.rows * row.width * BYTES_PER_NUMBER
-    if len(row.block) != expected or row.rows < 1:
-        raise LatentDamaged(
-            f"the latent of passage {row.passage_id} has {len(row.block)} bytes; "
-            f"{row.rows} x {row.width} take {expected}"
-        )
     checksum = zlib.crc32(row.block)
     if checksum != row.checksum:
         raise LatentDamaged(
             f"the latent of passage {row.passage_id} has checksum {checksum}, stored was "
             f"{row.checksum}"
         )
-    # a copy: torch wants memory it may write to
-    return torch.frombuffer(bytearray(row.block), dtype=torch.bfloat16).view(row.rows, row.width)
+    try:
+        return unpack(Packed(LatentForm(row.form), row.block, row.rows, row.width))
+    except LatentDamaged as error:
+        raise LatentDamaged(f"the latent of passage {row.passage_id} has {error}") from error
 
 
 @contextmanager

@@ -56,6 +56,22 @@ class LexicalIndex(Protocol):
         ...
 
 
+class VectorEncoder(Protocol):
+    """What makes the vectors of a dense index."""
+
+    name: str
+    """Vectors of two encoders are never compared."""
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (texts, dimension) of passages, in the order of the texts."""
+        ...
+
+    def encode_questions(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (questions, dimension), to compare with those of passages."""
+        ...
+
+
 class DenseIndex(Protocol):
     """Nearest vectors by cosine, one collection at a time.
 
@@ -109,7 +125,7 @@ class LatentStore(Protocol):
     """Latents by passage and fingerprint."""
 
     def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
-        """Write blocks (rows, width), stored as bfloat16; writing twice replaces.
+        """Write blocks (rows, width), kept as bfloat16 or smaller; writing twice replaces.
 
         A passage that was deleted meanwhile is left out: its latent would belong to nothing.
         """

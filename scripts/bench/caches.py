@@ -150,7 +150,7 @@ def _say(report: Report, found: Stepped, name: str, count: int) -> None:
     report.ratio("ours", name, found.times)
     alike = "the same" if found.same_ids else "other"
     report.say(f"{name}: {alike} ids; ready after {found.ready_s:.0f} s")
-    report.data[f"{name}: same ids"] = found.same_ids
+    report.data |= {f"{name}: same ids": found.same_ids, f"{name}: ready_s": found.ready_s}
 
 
 def per(values: Sequence[float], count: int) -> list[float]:

@@ -21,7 +21,7 @@ from clara.model.lora import block_linears
 from .bench import Bench
 from .clock import in_turn, ratios, spread
 from .operations import useful
-from .report import Report, rounded
+from .report import NAME, Report, rounded
 
 FILL = 8
 """Times the passages of a round, so that there is a full batch to take."""
@@ -67,7 +67,7 @@ def _against(
     report.data[f"{name}_tokens_per_s"] = rounded(tokens)
     shares = {of: ratios(speeds[name], speeds[of]) for of in ("large product", "own shapes")}
     said = ", ".join(f"{spread(found).median:.0%} of {of}" for of, found in shares.items())
-    report.say(f"{'':<34}      {said}")
+    report.say(f"{'':<{NAME}}      {said}")
     report.data[f"{name}_share"] = {of: rounded(found) for of, found in shares.items()}
 
 

@@ -23,7 +23,7 @@ from clara.model.pooled import PooledKind
 
 from .bench import Bench
 from .children import in_child
-from .report import Report
+from .report import NAME, Report
 from .weights import KINDS, Setup
 
 TARGET = 1.3
@@ -110,14 +110,14 @@ def _measure(bench: Bench, kind: str, texts: Sequence[str]) -> Report:
         ("all passages took on top", many.growth),
         ("  their latents", many.latents),
     ):
-        report.say(f"{name:<34}{size / MIB:10.1f} MiB")
+        report.say(f"{name:<{NAME}}{size / MIB:10.1f} MiB")
         report.data[name.strip()] = size
     for name, found in (
         ("peak / (weights + one batch)", whole),
         ("  with the compressor's weights", alone),
     ):
         met = "met" if found <= TARGET else "missed"
-        report.say(f"{name:<34}{found:10.3f} times         target at most {TARGET}: {met}")
+        report.say(f"{name:<{NAME}}{found:10.3f} times         target at most {TARGET}: {met}")
         report.data[name.strip()] = float(f"{found:.4g}")
     return report
 

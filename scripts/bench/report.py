@@ -8,7 +8,7 @@ from typing import Any
 
 from .clock import Times, ratios, spread
 
-NAME = 34
+NAME = 40
 """Characters of the first column."""
 
 

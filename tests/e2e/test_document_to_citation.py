@@ -79,6 +79,7 @@ def running(
         yield running
         client.delete_collection("shop")
         client.delete_collection("other")
+        client.delete_collection("filtered")
 
 
 @pytest.fixture
@@ -150,9 +151,35 @@ def test_a_deleted_document_is_not_cited(client: Client) -> None:
     client.create_collection("other", exist_ok=True)
     reply = client.write_documents("other", [SourceDocument("A gazebo of oak.", external_id="g")])
     until(lambda: client.collection("other")["documents"]["pending"] == 0)
-    client._call("DELETE", f"/v1/documents/{reply['documents'][0]['id']}")
+    gone = reply["documents"][0]["id"]
+    assert client.audit(document=gone)["clean"] is False
+    client._call("DELETE", f"/v1/documents/{gone}")
     cited = client.ask("other", "gazebo", mode="text")["answer"]["citations"]
     assert all("gazebo" not in c["passage"]["text"] for c in cited)
+    until(lambda: client.audit(document=gone)["clean"])
+    until(lambda: client.audit(collection="other")["clean"])
+
+
+def test_a_search_finds_what_its_filters_allow_and_tells_the_losers(client: Client) -> None:
+    client.create_collection("filtered", exist_ok=True)
+    for year in range(6):
+        text = f"The annual report of year number {year}."
+        source = SourceDocument(text, external_id=f"{year}", metadata={"year": year})
+        client.write_documents("filtered", [source])
+    until(lambda: client.collection("filtered")["documents"]["indexed"] == 6)
+    allowed = {"field": "year", "op": "range", "gte": 2}
+    found = client.search("filtered", "annual report", top_k=1, filters=[allowed], fusion="rrf")
+    candidates = found["explanation"]["candidates"]
+    assert {one["external_id"] for one in candidates} == {"2", "3", "4", "5"}
+    assert [one["fate"] for one in candidates] == ["read", *["beyond_top_k"] * 3]
+    assert all(one["found_by"] == ["lexical", "dense"] for one in candidates)
+    assert {"queue", "encode", "retrieval", "rerank", "total"} <= found["explanation"][
+        "timings"
+    ].keys()
+    asked = client.ask("filtered", "annual report", filters=[allowed], explain=True, top_k=2)
+    fates = [one["fate"] for one in asked["explanation"]["candidates"]]
+    assert fates == ["read", "read", "beyond_top_k", "beyond_top_k"]
+    assert len(asked["answer"]["citations"]) == 2
 
 
 def test_ingesting_again_changes_nothing(client: Client, running: Running) -> None:

@@ -72,3 +72,45 @@ def test_at_most_one_checkpoint_is_active(db: OpenDb) -> None:
         make_checkpoint(session, active=False)
     with pytest.raises(IntegrityError, match="uq_checkpoint_active"), db.begin() as session:
         make_checkpoint(session, active=True)
+
+
+def test_passages_get_the_words_they_were_made_from_and_lose_those_that_are_gone(
+    postgres_url: str,
+) -> None:
+    name = f"migrations_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    engine = connect(with_database(postgres_url, name))
+    collection, kept, rewritten = uuid4(), uuid4(), uuid4()
+    with engine.begin() as connection:
+        command.upgrade(configuration(connection), "0003")
+        connection.execute(
+            text("INSERT INTO collection (id, name, description) VALUES (:id, 'c', '')"),
+            {"id": collection},
+        )
+        for document, status in ((kept, "indexed"), (rewritten, "pending")):
+            connection.execute(
+                text(
+                    "INSERT INTO document (id, collection_id, external_id, title, text,"
+                    " content_hash, metadata, status) VALUES (:id, :collection, :name, 'Tea',"
+                    " 'Ä cup of 🍵 tea.', '', :metadata, :status)"
+                ),
+                {
+                    "id": document,
+                    "collection": collection,
+                    "name": status,
+                    "metadata": '{"year": 1}',
+                    "status": status,
+                },
+            )
+            connection.execute(
+                text(
+                    'INSERT INTO passage (id, collection_id, document_id, start, "end", tokens)'
+                    " VALUES (:id, :collection, :document, 2, 10, 1)"
+                ),
+                {"id": uuid4(), "collection": collection, "document": document},
+            )
+        command.upgrade(configuration(connection), "head")
+        rows = connection.execute(text("SELECT document_id, title, text, metadata FROM passage"))
+        assert rows.all() == [(kept, "Tea", "cup of 🍵", {"year": 1})]
+    engine.dispose()

@@ -15,6 +15,7 @@ from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Document, Latent, Passage
 from clara.errors import DatabaseUnavailable
 from clara.retrieval.latents import CachedLatents, PostgresLatents
+from clara.types import LatentForm
 
 ROWS, WIDTH = 4, 16
 
@@ -75,6 +76,23 @@ def test_other_types_and_layouts_are_stored_as_bfloat16(store: PostgresLatents, 
     wide = block(dtype=torch.float32).t().requires_grad_()
     store.put("f", {a: wide})
     assert store.get("f", [a])[a].equal(wide.detach().to(torch.bfloat16))
+
+
+def test_either_form_is_read_whatever_is_written_now(db: OpenDb) -> None:
+    a, b, c = make_passages(db, 3)
+    halves, bytes_ = PostgresLatents(db), PostgresLatents(db, form=LatentForm.INT8)
+    halves.put("f", {a: block(1), c: block(1)})
+    bytes_.put("f", {b: block(2), c: block(3)})
+    for store in (halves, bytes_):
+        got = store.get("f", [a, b, c])
+        assert got[a].equal(block(1))
+        assert torch.allclose(got[b].float(), block(2).float(), atol=0.03)
+        assert torch.allclose(got[c].float(), block(3).float(), atol=0.03)
+    with db() as session:
+        rows = session.execute(select(Latent.passage_id, Latent.form, func.length(Latent.block)))
+        kept = {row[0]: row[1:] for row in rows}
+    assert kept[a] == (LatentForm.BF16, 2 * ROWS * WIDTH)
+    assert kept[b] == kept[c] == (LatentForm.INT8, ROWS * (WIDTH + 4))
 
 
 def test_fingerprints_do_not_see_each_other(store: PostgresLatents, db: OpenDb) -> None:
@@ -154,6 +172,7 @@ def test_writes_and_deletions_at_once_never_fail(store: PostgresLatents, db: Ope
         {"checksum": 1},
         {"rows": ROWS + 1},
         {"rows": 0, "block": b"", "checksum": 0},
+        {"form": LatentForm.INT8},
     ],
 )
 def test_a_damaged_block_is_logged_deleted_and_left_out(

@@ -77,6 +77,34 @@ def test_deleted_passages_are_not_found(lexical_index: LexicalIndex, collection:
     assert lexical_index.count(collection) == 1
 
 
+def test_a_search_among_some_passages_finds_only_those_with_the_scores_of_all(
+    lexical_index: LexicalIndex, collection: UUID
+) -> None:
+    many = [passage(f"bees {'and tea ' * n}") for n in range(6)]
+    lexical_index.put(collection, [*many, passage(HARBOUR)])
+    whole = lexical_index.search(collection, "bees", limit=9)
+    only = [many[4].id, many[1].id, uuid4()]
+    some = lexical_index.search(collection, "bees", limit=9, only=only)
+    assert some == [hit for hit in whole if hit.passage_id in only]
+    assert lexical_index.search(collection, "bees", limit=1, only=only) == some[:1]
+    assert lexical_index.search(collection, "bees", limit=9, only=[]) == []
+    assert lexical_index.search(collection, "harbour", limit=9, only=only) == []
+
+
+def test_what_is_held_is_told_of_a_document_or_of_all(
+    lexical_index: LexicalIndex, collection: UUID
+) -> None:
+    document = uuid4()
+    mine = [PassageText(uuid4(), document, "", BEES) for _ in range(3)]
+    other = passage(TEA)
+    assert lexical_index.held(collection) == set()
+    lexical_index.put(collection, [*mine, other])
+    lexical_index.delete(collection, [mine[0].id])
+    assert lexical_index.held(collection, document) == {one.id for one in mine[1:]}
+    assert lexical_index.held(collection) == {one.id for one in [*mine[1:], other]}
+    assert lexical_index.held(collection, uuid4()) == set()
+
+
 def test_collections_do_not_see_each_other(lexical_index: LexicalIndex, collection: UUID) -> None:
     other = uuid4()
     bees, same = passage(BEES), passage(BEES)

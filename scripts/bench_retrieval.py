@@ -1,0 +1,104 @@
+"""How well and how fast passages are found: BM25 by engine, dense, their union, latents.
+
+Usage: python scripts/bench_retrieval.py --data DIR [--limit N] [--passages N] [--vectors FILE.npy]
+           [--checkpoint FOLDER] [--base FOLDER] [--json FILE]
+
+DIR is laid out as BEIR's: corpus.jsonl, queries.jsonl and qrels.tsv, gzipped or not. Everything is
+written to real stores and taken out again: Postgres (started for it unless CLARA_DATABASE_URL names
+one), Tantivy, and Elasticsearch where CLARA_ELASTICSEARCH_URL names one. Prints tables, then one
+line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval import beir, ranking, stores
+
+from clara.default_models import SENTENCE_ENCODER
+from clara.errors import CheckpointMismatch
+from clara.model.models import Models, load_models
+from clara.retrieval.encoder import SentenceEncoder
+from clara.settings import Settings, settings
+
+
+def main() -> None:
+    """Fill the stores, ask every question, print."""
+    given = _arguments()
+    config = settings()
+    encoder = SentenceEncoder(config.sentence_encoder or config.models / SENTENCE_ENCODER.folder)
+    passages, questions = beir.read(given.data, questions=given.limit, passages=given.passages)
+    vectors = stores.embed(passages, encoder, given.vectors)
+    models = _models(given, config) if given.checkpoint else None
+    with stores.filled(passages, vectors, config, encoder=encoder.name) as made:
+        rerank = ranking.latent_reranker(models, made) if models else None
+        found = ranking.measure(questions, made, encoder, rerank)
+    result = {
+        "passages": len(passages),
+        "questions": len(questions),
+        "seconds_to_write": made.filled_s,
+        "recall": {
+            name: dict(zip(map(str, ranking.CUTS), (sums / len(questions)).round(4), strict=True))
+            for name, sums in found.recall.items()
+        },
+        "ms": {name: _spread(times) for name, times in found.times.items()},
+    }
+    _show(result)
+    line = json.dumps(result)
+    print(line)
+    if given.json:
+        given.json.write_text(line + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True, help="folder of the set")
+    parser.add_argument("--limit", type=int, help="first so many questions")
+    parser.add_argument("--passages", type=int, help="first so many passages, and the gold ones")
+    parser.add_argument("--vectors", type=Path, help="file to keep the passages' vectors in")
+    parser.add_argument("--checkpoint", default="", help="trained checkpoint: re-rank by latents")
+    parser.add_argument("--base", default="", help="its base, where the noted one is not there")
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    return parser.parse_args()
+
+
+def _models(given: argparse.Namespace, config: Settings) -> Models:
+    """Raises CheckpointMismatch for one whose latents mean nothing."""
+    from clara.model import checkpoint
+
+    loaded = checkpoint.load(given.checkpoint, base=given.base or None)
+    if not loaded.trained:
+        raise CheckpointMismatch(f"{given.checkpoint} is untrained: its latents rank nothing")
+    return load_models(
+        loaded, base=given.base or None, device=config.device, cache=config.home / "hashes"
+    )
+
+
+def _spread(times: Sequence[float]) -> dict[str, float]:
+    """Milliseconds; of few questions the last two are the slowest one."""
+    if len(times) < 2:
+        return dict.fromkeys(("p50", "p95", "p99"), round(times[0], 2))
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return {f"p{at}": round(cuts[at - 1], 2) for at in (50, 95, 99)}
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(f"{result['questions']} questions, {result['passages']} passages")
+    print(f"\n{'Recall':<34}" + "".join(f"{'@' + str(cut):>8}" for cut in ranking.CUTS))
+    for name, values in result["recall"].items():
+        print(f"{name:<34}" + "".join(f"{value:8.3f}" for value in values.values()))
+    print(f"\n{'Milliseconds':<44}{'p50':>8}{'p95':>8}{'p99':>8}")
+    for name, values in result["ms"].items():
+        print(f"{name:<44}" + "".join(f"{value:8.2f}" for value in values.values()))
+    print("\nPassages a second, written in one call")
+    for name, seconds in result["seconds_to_write"].items():
+        print(f"{name:<44}{result['passages'] / max(seconds, 0.001):8.0f}")
+
+
+if __name__ == "__main__":
+    main()
