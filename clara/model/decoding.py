@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from clara.model.backbone import embedding_of, head_of
+from clara.model.opening import Opening
 from clara.model.sampling import Sampling, choose
 
 
@@ -19,23 +20,33 @@ class Decoding:
         model: causal language model.
         prompts: input embeddings (tokens, width), of any lengths.
         sampling: how ids are chosen.
+        opening: of this model; what the prompts begin with in common is not computed again.
     """
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Tensor], sampling: Sampling
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Tensor],
+        sampling: Sampling,
+        opening: Opening | None = None,
     ) -> None:
         lengths = [len(prompt) for prompt in prompts]
         longest = max(lengths)
+        known = 0 if opening is None else opening.worth(prompts)
         self._model = model
         self._temperature = sampling.temperature
         self._sources = sampling.sources(len(prompts))
         self._cache = DynamicCache(config=model.config)
-        self._embeds = torch.stack([_left_filled(prompt, longest) for prompt in prompts])
+        if opening is not None and known:
+            opening.fill(self._cache, known, len(prompts))
+        rest = [prompt[known:] for prompt in prompts]
+        self._embeds = torch.stack([_left_filled(prompt, longest - known) for prompt in rest])
         self._next = torch.tensor(lengths, device=self._embeds.device)
         self._mask: Tensor | None = None
-        if min(lengths) < longest:
+        if min(lengths) < longest:  # filled between the opening and the rest
             columns = torch.arange(longest, device=self._embeds.device)
-            self._mask = (columns >= (longest - self._next).unsqueeze(1)).long()
+            own = columns >= known + (longest - self._next).unsqueeze(1)
+            self._mask = (own | (columns < known)).long()
 
     def step(self) -> list[int]:
         """The next id of every prompt. Only the last position goes through the head."""
@@ -58,7 +69,8 @@ class Decoding:
             return None
         if self._embeds.shape[1] == 1:
             return self._next.unsqueeze(1) - 1
-        return (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+        counted = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+        return counted[:, -self._embeds.shape[1] :]
 
     def _advance(self, ids: Tensor) -> None:
         self._embeds = embedding_of(self._model)(ids).unsqueeze(1)

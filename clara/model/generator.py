@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from clara.errors import Cancelled, CheckpointMismatch, InvalidText, TextTooLong
 from clara.model.backbone import embedding_of
 from clara.model.decoding import Decoding
+from clara.model.opening import Openings
 from clara.model.pieces import Pieces
 from clara.model.sampling import GREEDY, Sampling
 from clara.model.tokens import Tokens
@@ -64,6 +65,8 @@ class Generator:
     """Ids that end an answer."""
     center: Tensor | None = None
     """(width,): added to every row of a latent, where latents are kept around zero."""
+    openings: Openings | None = None
+    """Of prompts, computed once; None while the models' weights still change."""
 
     def answer_from_latents(
         self,
@@ -220,7 +223,8 @@ class Generator:
                 limit=self.context,
                 remedy="Use fewer or shorter passages",
             )
-        decoding = Decoding(chosen.model, prompts, chosen.sampling)
+        opening = self.openings.of(chosen.model) if self.openings else None
+        decoding = Decoding(chosen.model, prompts, chosen.sampling, opening)
         for _ in range(min(chosen.max_new_tokens, self.context - longest)):
             if chosen.should_stop is not None and chosen.should_stop():
                 raise Cancelled("the answer was cancelled")
@@ -256,6 +260,12 @@ class Generator:
             total_s=perf_counter() - start,
             finished=bool(ids) and ids[-1] in self.ends,
         )
+
+    def with_openings(self) -> Generator:
+        """The same, for models whose weights stay as they are: what prompts open with is kept."""
+        ids = self.tokens.encode([self.tokens.prompts.from_latents("", [1])])[0]
+        first = next(at for at, token in enumerate(ids) if token in self.tokens.memory)
+        return replace(self, openings=Openings(self._embed(ids[:first])))
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         layer = embedding_of(self.model)

@@ -109,7 +109,7 @@ def load_models(
     return Models(
         compressor=Compressor(roles["compressor"].base_model, kinds["compressor"], pad, budget),
         reasoner=QueryReasoner(roles["reasoner"].base_model, kinds["reasoner"], pad, budget),
-        generator=generator_of(roles["generator"], backbone, checkpoint.config),
+        generator=generator_of(roles["generator"], backbone, checkpoint.config).with_openings(),
         tokens=backbone.tokens,
         checkpoint=checkpoint,
         fingerprint=fingerprint(checkpoint, hashed, dtype=kind),
