@@ -5,9 +5,9 @@ Usage: python scripts/bench_dense.py [--sizes 10000 100000] [--dimension 384] [-
 
 Vectors are synthetic, drawn around centres that overlap, unless a file of unit vectors (n,
 dimension) is given; a file's last rows are the questions. Recall is against comparing all vectors
-in float32. An index is asked as a worker asks it: candidates, then exact cosines. For ivfpq a worker
-reads the vectors of its 100 candidates from Postgres, which is not in these times. Prints a table,
-then one line of JSON.
+in float32. An index is asked as a worker asks it: candidates, then exact cosines. For ivfpq a
+worker reads the vectors of its 100 candidates from Postgres, which is not in these times. Prints a
+table, then one line of JSON.
 """
 
 from __future__ import annotations

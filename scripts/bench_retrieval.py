@@ -6,7 +6,7 @@ Usage: python scripts/bench_retrieval.py --data DIR [--limit N] [--passages N] [
 DIR is laid out as BEIR's: corpus.jsonl, queries.jsonl and qrels.tsv, gzipped or not. Everything is
 written to real stores and taken out again: Postgres (started for it unless CLARA_DATABASE_URL names
 one), Tantivy, and Elasticsearch where CLARA_ELASTICSEARCH_URL names one. Prints tables, then one
-line of JSON.
+line of JSON. Without times, without stores and on more kinds of sets: `clara evaluate retrieval`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval import beir, ranking, stores
+from retrieval import ranking, stores
 
 from clara.default_models import SENTENCE_ENCODER
 from clara.errors import CheckpointMismatch
+from clara.evaluation.report import RETRIEVAL
+from clara.evaluation.retrieval import Limits
+from clara.evaluation.retrieval_data import read_beir
 from clara.model.models import Models, load_models
 from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import Settings, settings
@@ -32,20 +35,16 @@ def main() -> None:
     given = _arguments()
     config = settings()
     encoder = SentenceEncoder(config.sentence_encoder or config.models / SENTENCE_ENCODER.folder)
-    passages, questions = beir.read(given.data, questions=given.limit, passages=given.passages)
-    vectors = stores.embed(passages, encoder, given.vectors)
+    data = read_beir(given.data, limit=given.limit, passages=given.passages)
+    vectors = stores.embed(data.passages, encoder, given.vectors)
     models = _models(given, config) if given.checkpoint else None
-    with stores.filled(passages, vectors, config, encoder=encoder.name) as made:
-        rerank = ranking.latent_reranker(models, made) if models else None
-        found = ranking.measure(questions, made, encoder, rerank)
+    with stores.filled(data.passages, vectors, config, encoder=encoder.name) as made:
+        found = ranking.measure(data, made, encoder, _limits(config))
     result = {
-        "passages": len(passages),
-        "questions": len(questions),
+        "passages": len(data.passages),
+        "questions": len(data.questions),
         "seconds_to_write": made.filled_s,
-        "recall": {
-            name: dict(zip(map(str, ranking.CUTS), (sums / len(questions)).round(4), strict=True))
-            for name, sums in found.recall.items()
-        },
+        "scores": ranking.scores(data, found, models),
         "ms": {name: _spread(times) for name, times in found.times.items()},
     }
     _show(result)
@@ -53,6 +52,10 @@ def main() -> None:
     print(line)
     if given.json:
         given.json.write_text(line + "\n", encoding="utf-8")
+
+
+def _limits(config: Settings) -> Limits:
+    return Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates)
 
 
 def _arguments() -> argparse.Namespace:
@@ -89,9 +92,11 @@ def _spread(times: Sequence[float]) -> dict[str, float]:
 
 def _show(result: dict[str, Any]) -> None:
     print(f"{result['questions']} questions, {result['passages']} passages")
-    print(f"\n{'Recall':<34}" + "".join(f"{'@' + str(cut):>8}" for cut in ranking.CUTS))
-    for name, values in result["recall"].items():
-        print(f"{name:<34}" + "".join(f"{value:8.3f}" for value in values.values()))
+    names = [column.heading for column in RETRIEVAL]
+    print(f"\n{'Found':<34}" + "".join(f"{name:>9}" for name in names))
+    for method, numbers in result["scores"].items():
+        values = [numbers[column.key] for column in RETRIEVAL]
+        print(f"{method:<34}" + "".join(f"{value:9.3f}" for value in values))
     print(f"\n{'Milliseconds':<44}{'p50':>8}{'p95':>8}{'p99':>8}")
     for name, values in result["ms"].items():
         print(f"{name:<44}" + "".join(f"{value:8.2f}" for value in values.values()))

@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -16,11 +15,15 @@ from api import filters, schemas
 from api.app import create_app
 from clara.cli import app
 from clara.commands.search import options
+from clara.evaluation.retrieval import Method
+from clara.evaluation.retrieval_scores import CUTS, DEPTH
 from clara.filters import MAX_FILTERS, MAX_VALUES, from_json
+from clara.retrieval.blocks import block_bytes
+from clara.retrieval.faiss_kinds import NUMBERS_PER_BYTE, Sizes
 from clara.retrieval.hybrid import AHEAD
 from clara.retrieval.resting import REST_S
 from clara.settings import Settings
-from clara.types import Fate
+from clara.types import Fate, LatentForm
 
 PAGE = (Path(__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
 CLARA: Any = typer.main.get_command(app)
@@ -33,10 +36,7 @@ def blocks(language: str) -> str:
 @pytest.mark.parametrize("line", blocks("sh").splitlines())
 def test_every_command_is_one(line: str) -> None:
     _, name, *words = shlex.split(line)
-    command = CLARA.commands[name]
-    with click.Context(command) as context:
-        command.parse_args(context, list(words))
-    given = context.params
+    given = CLARA.commands[name].make_context(name, list(words)).params
     if "filters" in given:
         options(top_k=None, filters=given["filters"] or [], fusion=None)
 
@@ -72,3 +72,22 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"At most {MAX_FILTERS} filters, {MAX_VALUES} values" in PAGE
     assert f"{AHEAD[0]} and then {AHEAD[1]} times" in PAGE
     assert f"every {REST_S:.0f} seconds" in PAGE
+
+
+def test_the_sizes_are_those_of_the_code() -> None:
+    sizes = Sizes()
+    assert f"up to {sizes.flat:,} every vector is compared; up to {sizes.hnsw:,} a graph" in PAGE
+    assert f"on the GPU up to {sizes.gpu:,}" in PAGE
+    assert f"a byte for {NUMBERS_PER_BYTE} numbers" in PAGE
+    for rows, width in ((16, 576), (16, 4096), (2, 4096)):
+        both = [1e6 * block_bytes(form, rows, width) / 1e9 for form in LatentForm]
+        told = " / ".join(f"{size:.2g}" if size < 100 else f"{size:.0f}" for size in both)
+        assert f"| Postgres | {told} |" in PAGE, told
+
+
+def test_the_measures_are_those_of_the_code() -> None:
+    words = " ".join(PAGE.split())
+    *first, last = CUTS
+    assert f"Recall at {', '.join(map(str, first))} and {last}, MRR and nDCG at {DEPTH}" in words
+    told = re.findall(r"^\| ([\w+, ]+) \| ", PAGE.split("## Measuring it")[1], re.MULTILINE)
+    assert ", ".join(told[1:]).split(", ") == [str(method) for method in Method]

@@ -44,8 +44,19 @@ class Measure(StrEnum):
     """What can be said again from one latent."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Which model, as the command line names it."""
+
+    checkpoint: str = ""
+    """Empty: that of this installation."""
+    base: str = ""
+    device: str = ""
+    rate: int | None = None
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(Weights):
     """What the command line asks for."""
 
     files: Sequence[Path]
@@ -55,11 +66,6 @@ class Request:
     """First records of each file."""
     max_new_tokens: int | None = None
     """None: what suits the measure."""
-    checkpoint: str = ""
-    """Empty: that of this installation."""
-    base: str = ""
-    device: str = ""
-    rate: int | None = None
     json: Path | None = None
     rows: Path | None = None
     plot: Path | None = None
@@ -112,7 +118,7 @@ def _measure_all(request: Request, config: Settings, console: Console) -> dict[s
     results: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     for name, records in read:
-        with _bars(console, name) as tell:
+        with counting(console, name) as tell:
             numbers, found = _MEASURES[request.measure](records, request, models, tell)
         results[name] = numbers | {"checkpoint": _identity(models)}
         if numbers.get("cut") and request.options.mode is not Reading.NONE:
@@ -172,7 +178,7 @@ _MEASURES: Mapping[Measure, Callable[[Sequence[Any], Request, Models, Progress],
 }
 
 
-def load(request: Request, config: Settings) -> Models:
+def load(request: Weights, config: Settings) -> Models:
     """The checkpoint asked for, or that of this installation, over its base."""
     from clara.model.models import load_models
 
@@ -186,7 +192,7 @@ def load(request: Request, config: Settings) -> Models:
     )
 
 
-def _weights(request: Request, config: Settings) -> Checkpoint:
+def _weights(request: Weights, config: Settings) -> Checkpoint:
     from clara.model import checkpoint
 
     named = request.checkpoint or config.checkpoint
@@ -199,7 +205,7 @@ def _weights(request: Request, config: Settings) -> Checkpoint:
     )
 
 
-def _base(request: Request, config: Settings, *, noted: str) -> str | Path:
+def _base(request: Weights, config: Settings, *, noted: str) -> str | Path:
     """The base named by the caller, by the settings, by the checkpoint, or the default one."""
     named = request.base or config.base_model
     if named:
@@ -251,7 +257,7 @@ def _check_names(files: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _bars(console: Console, name: str) -> Iterator[Progress]:
+def counting(console: Console, name: str) -> Iterator[Progress]:
     """A bar for everything that is counted while one file is measured."""
     text, left = bars.TextColumn("{task.description:>20}"), bars.TimeRemainingColumn()
     columns = (text, bars.BarColumn(), bars.MofNCompleteColumn(), left)

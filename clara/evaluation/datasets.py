@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 from clara.errors import InvalidDataset
 from clara.evaluation.fields import Fields
+from clara.json_lines import decode
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -64,7 +64,7 @@ def read_records(path: Path, *, limit: int | None = None) -> tuple[Record, ...]:
     Raises:
         InvalidDataset: the first fault, with file, line, field and reason.
     """
-    records = tuple(islice(map(_record, _fields(path)), limit))
+    records = tuple(islice(map(_record, read_fields(path)), limit))
     _require(len(records), path, "question")
     return records
 
@@ -75,7 +75,7 @@ def read_restatements(path: Path, *, limit: int | None = None) -> tuple[Restatem
     Raises:
         InvalidDataset: the first fault, with file, line, field and reason.
     """
-    wanted = (f for f in _fields(path) if f.text("data_type", default="qa") == "paraphrase")
+    wanted = (f for f in read_fields(path) if f.text("data_type", default="qa") == "paraphrase")
     found = tuple(islice(map(_restatement, wanted), limit))
     _require(len(found), path, "restatement")
     return found
@@ -114,25 +114,38 @@ def _restatement(fields: Fields) -> Restatement:
 
 def _require(count: int, path: Path, kind: str) -> None:
     if not count:
-        _refuse(str(path), f"holds no {kind}", "Give another file.")
+        refuse(str(path), f"holds no {kind}", "Give another file.")
 
 
-def _fields(path: Path) -> Iterator[Fields]:
-    """The objects of a file, each with its place and an id of its own."""
-    seen: dict[str, int] = {}
-    for number, line in _lines(path):
+def read_fields(path: Path, *, named: str | None = None) -> Iterator[Fields]:
+    """The objects of a file, each with its place and an id of its own; blank lines are left out.
+
+    Args:
+        path: .jsonl or .jsonl.gz.
+        named: the field each line must have its id in; None: `id`, or else the line number.
+    Raises:
+        InvalidDataset: the first fault, when it is reached.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        refuse(str(path), "is no file of JSON lines", "Give a .jsonl or .jsonl.gz file.")
+    key, seen = named or "id", dict[str, int]()
+    for number, line in read_lines(path):
         if line.isspace():
             continue
-        fields = Fields(f"{path}:{number}", _object(line, f"{path}:{number}"), str(number))
+        where = f"{path}:{number}"
+        fields = Fields(where, _object(line, where), None if named else str(number), key)
         first = seen.setdefault(fields.id, number)
         if first != number:
-            fields.refuse("id", f"{fields.id!r} is that of line {first} too", "Give each its own.")
+            fields.refuse(key, f"{fields.id!r} is that of line {first} too", "Give each its own.")
         yield fields
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if not path.name.lower().endswith(SUFFIXES):
-        _refuse(str(path), "is no file of JSON lines", "Give a .jsonl or .jsonl.gz file.")
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, counted from 1; unpacked where the name ends in .gz.
+
+    Raises:
+        InvalidDataset: it is not there, or damaged.
+    """
     number = 0
     try:
         packed = path.name.lower().endswith(".gz")
@@ -141,26 +154,23 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         where = f"{path}:{number + 1}"
-        _refuse(where, f"cannot be unpacked: {error}", "Copy or download the file again.")
+        refuse(where, f"cannot be unpacked: {error}", "Copy or download the file again.")
     except OSError as error:
-        _refuse(str(path), f"cannot be read: {error.strerror}", "Check that the file exists.")
+        refuse(str(path), f"cannot be read: {error.strerror}", "Check that the file exists.")
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_number)
+        found = decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        _refuse(where, f"is not UTF-8 at byte {error.start}", "Write the file in UTF-8.")
+        refuse(where, f"is not UTF-8 at byte {error.start}", "Write the file in UTF-8.")
     except (ValueError, RecursionError) as error:
-        _refuse(where, f"is not JSON: {error}", "Write one JSON object a line.")
+        refuse(where, f"is not JSON: {error}", "Write one JSON object a line.")
     if not isinstance(found, dict):
-        _refuse(where, "is not a JSON object", 'Write each line as {"question": ..., "docs": ...}.')
+        refuse(where, "is not a JSON object", "Write one JSON object a line.")
     return found
 
 
-def _refuse(where: str, reason: str, remedy: str) -> NoReturn:
+def refuse(where: str, reason: str, remedy: str) -> NoReturn:
+    """Raise InvalidDataset for a file, or for one of its lines."""
     raise InvalidDataset(f"{where} {reason}", field=where, remedy=remedy)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def _f1(found: str, wanted: str) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
-def recall(ranking: Sequence[int], positives: Collection[int], k: int) -> float:
+def recall(ranking: Sequence[Hashable], positives: Collection[Hashable], k: int) -> float:
     """Share of the positives among the first k; 0 where there are none."""
     hits = len(set(ranking[:k]) & set(positives))
     return hits / len(positives) if positives else 0.0

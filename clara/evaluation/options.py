@@ -48,6 +48,24 @@ class Reader(StrEnum):
     """The base with the generator's adapter, as for a checkpoint trained on text."""
 
 
+class Dense(StrEnum):
+    """What makes the vectors of a search."""
+
+    ENCODER = "encoder"
+    """The sentence encoder."""
+    LATENTS = "latents"
+    """The checkpoint: the mean row of a latent."""
+
+
+class Among(StrEnum):
+    """What is searched for a question of a file of candidates."""
+
+    ALL = "all"
+    """The passages of all questions of its file."""
+    OWN = "own"
+    """Its own candidates."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """One evaluation, apart from its model and its questions."""

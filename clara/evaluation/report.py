@@ -63,19 +63,33 @@ PARAPHRASES = (
 )
 """ROUGE against the restatement; ROUGE, numbers and names kept against the passage itself."""
 
-HEADINGS = {column.key: column.heading for column in (*ANSWERS, *LIKELIHOODS, *PARAPHRASES)}
+RETRIEVAL = (
+    Column("recall@1", "R@1"),
+    Column("recall@3", "R@3"),
+    Column("recall@5", "R@5", interval=True),
+    Column("recall@25", "R@25"),
+    Column("recall@37", "R@37"),
+    Column("mrr@10", "MRR@10"),
+    Column("ndcg@10", "nDCG@10"),
+)
+
+KINDS = (ANSWERS, LIKELIHOODS, PARAPHRASES, RETRIEVAL)
+"""By its first column a kind of result is known; the first that fits."""
+
+HEADINGS = {column.key: column.heading for kind in KINDS for column in kind}
 
 
-def table(results: Mapping[str, Results]) -> Table:
-    """Sets down, numbers across, in percent; the first with its interval, missing ones a dash.
+def table(results: Mapping[str, Results], *, heading: str = "result") -> Table:
+    """Sets down, numbers across, in percent; some with an interval, missing ones a dash.
 
     Args:
         results: of one or more evaluations, each under a label that is shown if there are more.
+        heading: what a label is.
     """
     columns = _columns(results)
     shown = Table(box=None, header_style="dim", pad_edge=False, collapse_padding=True)
     if len(results) > 1:
-        shown.add_column("result", overflow="fold")
+        shown.add_column(heading, overflow="fold")
     shown.add_column("set")
     shown.add_column("n", justify="right")
     for column in columns:
@@ -120,7 +134,7 @@ def plot(results: Mapping[str, Results], path: Path, *, key: str = "cover_em") -
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel(f"{HEADINGS.get(key, key)}, %")
     axes.set_ylim(bottom=0)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=min(len(results), 6))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
@@ -192,7 +206,7 @@ def read_results(path: Path) -> Results:
 def _columns(results: Mapping[str, Results]) -> Sequence[Column]:
     """The kind of numbers at hand, without columns that nobody has."""
     keys = {key for found in results.values() for numbers in found.values() for key in numbers}
-    for kind in (ANSWERS, LIKELIHOODS, PARAPHRASES):
+    for kind in KINDS:
         if kind[0].key in keys:
             return [column for column in kind if column.key in keys]
     return []

@@ -50,6 +50,12 @@ def names_kept(found: str, wanted: str) -> float | None:
     return _share(set(_NAME.findall(found)), names(wanted))
 
 
+def facts_kept(found: str, wanted: str) -> float | None:
+    """Share of the numbers and names of `wanted`, counted together, that `found` has too."""
+    said = numbers(found) | set(_NAME.findall(found))
+    return _share(said, numbers(wanted) | names(wanted))
+
+
 def numbers(text: str) -> set[str]:
     """Numbers in digits, without commas."""
     return {number.replace(",", "") for number in _NUMBER.findall(text)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
 import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
-from clara.errors import DamagedFile, InvalidInput, InvalidText, TextTooLong, UnsupportedFile
+from clara.errors import DamagedFile, InvalidInput, InvalidText, TextTooLong
+from clara.json_lines import decode, open_lines, type_name
 from clara.texts import check_characters, check_text, printable
 from clara.types import SourceDocument
 
@@ -19,15 +19,6 @@ _BYTES_PER_CHARACTER = 12
 """Most bytes JSON takes for one character: an escaped surrogate pair."""
 _BYTES_BESIDES_TEXT = 2**20
 """Room in a line for everything but the text."""
-_TYPES = {
-    dict: "an object",
-    list: "a list",
-    str: "a string",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
 
 
 def read_jsonl(path: Path, *, max_chars: int) -> Iterator[SourceDocument]:
@@ -58,7 +49,7 @@ def read_jsonl(path: Path, *, max_chars: int) -> Iterator[SourceDocument]:
 def _lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
-        with _open(path) as file:
+        with open_lines(path) as file:
             while line := file.readline(longest + 1):
                 number += 1
                 if len(line) > longest:
@@ -83,21 +74,9 @@ def _lines(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    if path.name.lower().endswith(".jsonl.gz"):
-        return gzip.open(path, "rb")
-    if path.name.lower().endswith(".jsonl"):
-        return path.open("rb")
-    raise UnsupportedFile(
-        f"{path} is not a file of JSON lines",
-        field=str(path),
-        remedy="Give a file that ends in .jsonl or .jsonl.gz.",
-    )
-
-
 def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode(), parse_constant=_no_such_number)
+        record = decode(line.decode())
     except UnicodeDecodeError as error:
         raise InvalidText(
             f"{where} is not UTF-8: byte 0x{line[error.start]:02X} at offset {error.start}",
@@ -110,7 +89,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         ) from error
     if not isinstance(record, dict):
         raise InvalidInput(
-            f"{where} is {_type(record)}, not an object",
+            f"{where} is {type_name(record)}, not an object",
             field=where,
             remedy='Write each line as {"_id": "...", "title": "...", "text": "..."}.',
         )
@@ -137,7 +116,7 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
         _refuse(field, "is missing", f'Give each line a "{key}".')
     value = record[key]
     if not isinstance(value, str):
-        _refuse(field, f"is {_type(value)}, not a string", "Write it in quotes.")
+        _refuse(field, f"is {type_name(value)}, not a string", "Write it in quotes.")
     if key != "text":  # that one is checked for more than its characters
         check_characters(value, field=field)
     return value
@@ -146,13 +125,15 @@ def _string(record: dict[str, Any], key: str, where: str) -> str:
 def _metadata(value: object, field: str) -> dict[str, str | int | float | bool]:
     if not isinstance(value, dict):
         _refuse(
-            field, f"is {_type(value)}, not an object", "Write it as an object, or leave it out."
+            field,
+            f"is {type_name(value)}, not an object",
+            "Write it as an object, or leave it out.",
         )
     for key, entry in value.items():
         check_characters(key, field=f"{field}: {key}")
         if not isinstance(entry, str | int | float | bool):
             remedy = "Metadata holds strings, numbers, true and false."
-            _refuse(printable(f"{field}: {key}"), f"is {_type(entry)}", remedy)
+            _refuse(printable(f"{field}: {key}"), f"is {type_name(entry)}", remedy)
         if isinstance(entry, float) and not math.isfinite(entry):
             _refuse(printable(f"{field}: {key}"), "is too large a number", "Write a smaller one.")
         if isinstance(entry, str):
@@ -162,11 +143,3 @@ def _metadata(value: object, field: str) -> dict[str, str | int | float | bool]:
 
 def _refuse(field: str, what: str, remedy: str) -> NoReturn:
     raise InvalidInput(f"{field} {what}", field=field, remedy=remedy)
-
-
-def _type(value: object) -> str:
-    return _TYPES[type(value)]
-
-
-def _no_such_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

@@ -6,20 +6,11 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clara.json_lines import type_name
 from clara.texts import printable
 
 VALUE_CHARS = 60
 """Characters of a value that are shown with its fault."""
-
-_TYPES = {
-    dict: "an object",
-    list: "a list",
-    str: "a string",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
 
 
 class FaultKind(StrEnum):
@@ -78,11 +69,6 @@ class Fault:
             "reason": self.reason,
             "value": self.value,
         }
-
-
-def type_name(value: object) -> str:
-    """What JSON calls a value of this type: `a list`."""
-    return _TYPES[type(value)]
 
 
 def short(value: object) -> str:

@@ -8,24 +8,18 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
-from clara.errors import InvalidInput, UnsupportedFile
+from clara.errors import InvalidInput
+from clara.json_lines import decode, open_lines, type_name
 from clara.texts import printable
-from clara.training.faults import Fault, FaultKind, short, type_name
+from clara.training.faults import Fault, FaultKind, short
 
 LONGEST = 16 * 2**20
 """Bytes of a line; a record of 20 documents of 256 tokens has about 25 kB."""
 
 LONGEST_SHOWN = 1024
 """Bytes looked at to show the beginning of a line that is not JSON."""
-
-
-def _no_such_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_such_number)
 
 
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
@@ -40,7 +34,7 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
     """
     number = 0
     try:
-        with _open(path) as file:
+        with open_lines(path) as file:
             while line := file.readline(LONGEST + 1):
                 number += 1
                 if len(line) > LONGEST:
@@ -60,18 +54,6 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
         ) from error
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    if path.name.lower().endswith(".jsonl.gz"):
-        return gzip.open(path, "rb")
-    if path.name.lower().endswith(".jsonl"):
-        return path.open("rb")
-    raise UnsupportedFile(
-        f"{printable(str(path))} is not a file of JSON lines",
-        field=printable(str(path)),
-        remedy="Give a file that ends in .jsonl or .jsonl.gz.",
-    )
-
-
 def _skip_rest(file: BinaryIO | gzip.GzipFile, line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = file.readline(LONGEST)
@@ -81,7 +63,7 @@ def _object(number: int, line: bytes) -> tuple[int, dict[str, Any]] | Fault:
     if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
-        value = _DECODER.decode(line.decode().rstrip("\r\n"))
+        value = decode(line.decode().rstrip("\r\n"))
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8: byte 0x{line[error.start]:02X} at offset {error.start}"
         return Fault(FaultKind.NOT_UTF8, number, "", reason)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from clara.errors import InvalidText
+from clara.json_lines import type_name
 from clara.texts import check_characters
-from clara.training.faults import Fault, FaultKind, short, type_name
+from clara.training.faults import Fault, FaultKind, short
 from clara.training.records import CompressionRecord, Kind, QuestionRecord, Record, Stage
 
 DOCUMENTS = ("docs", "context", "content")

@@ -1,36 +1,32 @@
-"""What is measured of a question: who ranks which passages where, and how long each part takes."""
+"""What is measured of a question: who finds which passages, and how long each part takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
-from uuid import UUID
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clara.evaluation.retrieval import Limits, Method, Order, latent_orders, orders, rows
+from clara.evaluation.retrieval_data import Question, SearchSet
+from clara.evaluation.retrieval_scores import summary
+from clara.evaluation.retrieval_vectors import Blocks
 from clara.filters import Range
-from clara.pipeline.reading import reading
+from clara.model.models import Models
 from clara.pipeline.record import Members, read, steady
 from clara.retrieval import hybrid
 from clara.retrieval.encoder import SentenceEncoder
-from clara.types import Candidate, Hit
+from clara.types import Hit
 
-from .beir import Asked
 from .stores import PARTS, Stores
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from clara.model.models import Models
-
-CUTS = (1, 3, 5, 20, 37)
-LEXICAL, DENSE = 25, 12
-"""Hits of each retriever, as the settings have them; alone, each is asked for the deepest cut."""
+Vector = NDArray[np.float32]
 
 NARROW = {"filter 1 in 2": PARTS // 2, "filter 1 in 20": PARTS // 20, "filter 1 in 1000": 1}
 """Filters by how much they let through, as the first so many parts of the corpus."""
@@ -38,10 +34,10 @@ NARROW = {"filter 1 in 2": PARTS // 2, "filter 1 in 20": PARTS // 20, "filter 1 
 
 @dataclass
 class Found:
-    """Sums over all questions."""
+    """Of all questions."""
 
-    recall: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    """By method, one number a cut."""
+    orders: list[dict[str, Order]] = field(default_factory=list)
+    """What each method found, by question; BM25 by engine, the others by the first engine."""
     times: dict[str, list[float]] = field(default_factory=dict)
     """Milliseconds by stage."""
 
@@ -52,84 +48,75 @@ class Found:
         yield
         self.times.setdefault(stage, []).append(1000 * (perf_counter() - began))
 
-    def ranked(self, method: str, passages: Sequence[UUID], asked: Asked) -> None:
-        """Note where the gold passages stand."""
-        hits = [len(asked.gold & set(passages[:cut])) / len(asked.gold) for cut in CUTS]
-        self.recall[method] = self.recall.get(method, np.zeros(len(CUTS))) + hits
 
-
-def measure(
-    questions: Sequence[Asked],
-    stores: Stores,
-    encoder: SentenceEncoder,
-    rerank: Callable[[str, Sequence[Candidate]], list[UUID]] | None,
-) -> Found:
+def measure(data: SearchSet, stores: Stores, encoder: SentenceEncoder, limits: Limits) -> Found:
     """Ask every question in every way."""
     found = Found()
     with ThreadPoolExecutor(4) as pool:
-        _warm_up(questions[0], stores, encoder, pool)
-        for asked in questions:
+        _warm_up(data.questions[0], stores, encoder, limits, pool)
+        for asked in data.questions:
             with found.timed("encode the question"):
-                vector = encoder.encode([asked.text])[0]
-            _ask(asked, vector, stores, pool, found, rerank)
+                vector = encoder.encode_questions([asked.text])[0]
+            found.orders.append(_ask(asked, vector, stores, limits, found))
+            _both(asked, vector, stores, limits, pool, found)
     return found
 
 
+def scores(data: SearchSet, found: Found, models: Models | None) -> dict[str, dict[str, Any]]:
+    """Of every method, and of a checkpoint's latents over the union where there is one."""
+    found_by = found.orders
+    if models:
+        unions = [one[Method.UNION] for one in found_by]
+        ranked = latent_orders(data.questions, unions, Blocks(models, data.passages))
+        pairs = zip(found_by, ranked, strict=True)
+        found_by = [one | {str(Method.LATENT): order} for one, order in pairs]
+    return {name: summary(each) for name, each in rows(data.questions, found_by).items()}
+
+
 def _ask(
-    asked: Asked,
-    vector: NDArray[np.float32],
-    stores: Stores,
-    pool: ThreadPoolExecutor,
-    found: Found,
-    rerank: Callable[[str, Sequence[Candidate]], list[UUID]] | None,
-) -> None:
-    by_words: list[Hit] = []
+    asked: Question, vector: Vector, stores: Stores, limits: Limits, found: Found
+) -> dict[str, Order]:
+    """Time each search as a question makes it, then look deeper for what it finds alone."""
+    by_words: dict[str, list[Hit]] = {}
     for name, index in stores.lexical.items():
         with found.timed(f"bm25, {name}"):
-            hits = index.search(stores.collection, asked.text, limit=LEXICAL)
-        deep = index.search(stores.collection, asked.text, limit=max(CUTS))
-        found.ranked(f"bm25, {name}", [hit.passage_id for hit in deep], asked)
-        by_words = by_words or hits
-        _both(asked, vector, stores, name, pool, found)
+            index.search(stores.collection, asked.text, limit=limits.lexical)
+        by_words[name] = index.search(stores.collection, asked.text, limit=limits.depth)
     with found.timed("dense"):
-        by_vector = stores.dense.search(stores.collection, vector, limit=DENSE)
-    deep = stores.dense.search(stores.collection, vector, limit=max(CUTS))
-    found.ranked("dense", [hit.passage_id for hit in deep], asked)
-    candidates = hybrid.union(by_words, by_vector, limit=LEXICAL + DENSE)
-    found.ranked("union", [one.passage_id for one in candidates], asked)
-    merged = hybrid.rrf(by_words, by_vector, limit=LEXICAL + DENSE)
-    found.ranked("rrf, k 60", [one.passage_id for one in merged], asked)
+        taken = stores.dense.search(stores.collection, vector, limit=limits.dense)
+    by_vector = stores.dense.search(stores.collection, vector, limit=limits.depth)
+    cosines = partial(stores.dense.scores, stores.collection, vector)
+    first = next(iter(by_words.values()))
     with found.timed("fusion of ranks"):
-        ids = [one.passage_id for one in candidates]
-        cosines = stores.dense.scores(stores.collection, vector, ids)
-        fused = hybrid.fuse(candidates, cosines)
-    found.ranked("union + fusion, k 10", sorted(ids, key=lambda id_: -fused[id_]), asked)
-    if rerank is not None:
-        with found.timed("latents: compress what is new, score"):
-            order = rerank(asked.text, candidates)
-        found.ranked("union + latent", order, asked)
+        candidates = hybrid.union(first[: limits.lexical], taken, limit=limits.candidates)
+        hybrid.fuse(candidates, cosines([one.passage_id for one in candidates]))
+    ranked = orders(first, by_vector, limits, cosines)
+    alone = {f"bm25, {name}": [hit.passage_id for hit in hits] for name, hits in by_words.items()}
+    return alone | {str(name): order for name, order in ranked.items() if name is not Method.BM25}
 
 
 def _both(
-    asked: Asked,
-    vector: NDArray[np.float32],
+    asked: Question,
+    vector: Vector,
     stores: Stores,
-    name: str,
+    limits: Limits,
     pool: ThreadPoolExecutor,
     found: Found,
 ) -> None:
     """Candidates as a worker gets them: both retrievers at once, union, passages read."""
     everything: dict[str, int | None] = {"": None, **{f", {k}": v for k, v in NARROW.items()}}
-    for suffix, least in everything.items():
-        with found.timed(f"candidates, {name}{suffix}"):
-            candidates(asked, vector, stores, name, pool, least)
+    for name in stores.lexical:
+        for suffix, least in everything.items():
+            with found.timed(f"candidates, {name}{suffix}"):
+                candidates(asked, vector, stores, name, limits, pool, least)
 
 
 def candidates(
-    asked: Asked,
-    vector: NDArray[np.float32],
+    asked: Question,
+    vector: Vector,
     stores: Stores,
     name: str,
+    limits: Limits,
     pool: ThreadPoolExecutor,
     parts: int | None,
 ) -> int:
@@ -144,8 +131,8 @@ def candidates(
             stores.collection,
             asked.text,
             vector,
-            lexical_limit=LEXICAL,
-            dense_limit=DENSE,
+            lexical_limit=limits.lexical,
+            dense_limit=limits.dense,
             pool=pool,
             scope=scope,
         )
@@ -155,29 +142,13 @@ def candidates(
 
 
 def _warm_up(
-    asked: Asked, stores: Stores, encoder: SentenceEncoder, pool: ThreadPoolExecutor
+    asked: Question,
+    stores: Stores,
+    encoder: SentenceEncoder,
+    limits: Limits,
+    pool: ThreadPoolExecutor,
 ) -> None:
     """The first search of a process loads the vectors."""
-    vector = encoder.encode([asked.text])[0]
+    vector = encoder.encode_questions([asked.text])[0]
     for name in stores.lexical:
-        candidates(asked, vector, stores, name, pool, None)
-
-
-def latent_reranker(
-    models: Models, stores: Stores
-) -> Callable[[str, Sequence[Candidate]], list[UUID]]:
-    """Ranks candidates by exact cosine of latents; each passage is compressed once."""
-    kept: dict[UUID, Tensor] = {}
-
-    def rerank(question: str, found: Sequence[Candidate]) -> list[UUID]:
-        new = [one for one in read(found, stores.open_db) if one.candidate.passage_id not in kept]
-        # a passage of this corpus may be longer than one pass: its beginning counts
-        blocks = models.compressor.compress([reading(o.title, o.text) for o in new], cut=True)
-        kept.update({o.candidate.passage_id: block for o, block in zip(new, blocks, strict=True)})
-        ids = [one.passage_id for one in found]
-        query = models.reasoner.encode([question])[0]
-        scores = models.score(query, [kept[id_] for id_ in ids]).tolist()
-        order = sorted(range(len(ids)), key=lambda at: -scores[at])
-        return [ids[at] for at in order]
-
-    return rerank
+        candidates(asked, vector, stores, name, limits, pool, None)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clara.evaluation.rouge import (
+    facts_kept,
     longest_common,
     names,
     names_kept,
@@ -76,3 +77,10 @@ def test_names_are_capitals_inside_a_sentence() -> None:
     assert names_kept("Osgood built it. Margaret too.", text) == pytest.approx(2 / 3)
     assert names_kept("Osgoods", "by Osgood") == 0
     assert names_kept("any", "no name here") is None
+
+
+def test_facts_are_numbers_and_names_counted_together() -> None:
+    text = "It was built in 1874 by the engineer Margaret Osgood."
+    assert facts_kept("Osgood, 1874", text) == pytest.approx(2 / 3)
+    assert facts_kept("", text) == 0
+    assert facts_kept("1874", "no fact here") is None

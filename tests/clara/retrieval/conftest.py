@@ -59,7 +59,7 @@ def secured() -> Login:
     user = os.environ.get("CLARA_ELASTICSEARCH_USER", "")
     url = os.environ.get("CLARA_ELASTICSEARCH_URL", "")
     if not (url and user):
-        pytest.skip(NOT_SECURED)
+        lacking(NOT_SECURED)
     return {"url": url, "user": user, "password": os.environ["CLARA_ELASTICSEARCH_PASSWORD"]}
 
 

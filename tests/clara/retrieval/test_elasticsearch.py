@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 
@@ -9,6 +10,7 @@ from clara.errors import IndexMismatch, IndexUnavailable
 from clara.retrieval import generations
 from clara.retrieval.cluster import Cluster
 from clara.retrieval.elasticsearch import MAPPINGS, ElasticsearchIndex, searchable
+from clara.retrieval.elasticsearch_dense import ElasticsearchDense
 from clara.types import PassageText
 from tests.clara.retrieval.conftest import PREFIX
 
@@ -58,6 +60,26 @@ def test_a_mapping_changed_by_hand_is_refused(
     )
     with pytest.raises(IndexMismatch, match=f"{alias}-1"):
         elasticsearch_index.put(collection, [bees()])
+
+
+def test_vectors_of_a_mapping_changed_by_hand_are_refused(
+    cluster: Cluster, collection: UUID, client: Elasticsearch
+) -> None:
+    index = ElasticsearchDense(cluster, encoder="tiny", dimension=8)
+    alias = index._alias(collection)
+    client.indices.create(
+        index=f"{alias}-1",
+        mappings={"properties": {"vector": {"type": "dense_vector", "dims": 4}}},
+        aliases={alias: {}},
+    )
+    vector = np.full(8, 8**-0.5, np.float32)
+    try:
+        with pytest.raises(IndexMismatch, match=f"{alias}-1"):
+            index.put(collection, {uuid4(): vector})
+        with pytest.raises(IndexMismatch):
+            index.search(collection, vector, limit=5)
+    finally:
+        index.drop(collection)
 
 
 def test_an_index_in_the_place_of_the_alias_is_refused(

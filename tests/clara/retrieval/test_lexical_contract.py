@@ -162,6 +162,7 @@ def test_stop_words_alone_find_nothing(lexical_index: LexicalIndex, collection: 
         '"bees',
         "bees) (((",
         "<script>bees</script> ${bees} {{bees}}",
+        "\x00bees\x00flowers\x00",
     ],
 )
 def test_operators_of_query_languages_are_plain_words(
@@ -172,7 +173,9 @@ def test_operators_of_query_languages_are_plain_words(
     assert found(lexical_index, collection, operators) == [bees.id]
 
 
-@pytest.mark.parametrize("text", ["", " \t\n", "?!…", "\x01\x07\x1b\x7f", "*", "\ud83d"])
+@pytest.mark.parametrize(
+    "text", ["", " \t\n", "?!…", "\x00", "\x01\x07\x1b\x7f", "*", "\ud83d", "🐝👩‍🔬"]
+)
 def test_a_question_without_words_finds_nothing(
     lexical_index: LexicalIndex, collection: UUID, text: str
 ) -> None:
