@@ -16,6 +16,7 @@ from clara.db.tables import (
     Checkpoint,
     Collection,
     Document,
+    Generation,
     Passage,
     Question,
     Run,
@@ -44,11 +45,12 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
         UnknownQuestion: there is none of that id.
     """
     statement = (
-        select(Question, Run, Collection.name, Answer, Checkpoint)
+        select(Question, Run, Collection.name, Answer, Checkpoint, Generation.number)
         .join(Run, Run.id == Question.run_id)
         .join(Collection, Collection.id == Question.collection_id)
         .outerjoin(Answer, Answer.question_id == Question.id)
         .outerjoin(Checkpoint, Checkpoint.id == Answer.checkpoint_id)
+        .outerjoin(Generation, Generation.id == Answer.generation_id)
         .where(Question.id == question_id)
     )
     with open_db() as db:
@@ -59,7 +61,7 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
                 field="question_id",
                 remedy="It may have gone with its collection; ask again.",
             )
-        question, run, collection, answer, checkpoint = row
+        question, run, collection, answer, checkpoint, generation = row
         return schemas.Question(
             id=question.id,
             run_id=run.id,
@@ -71,7 +73,7 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
             fusion=question.fusion,
             search_only=question.search_only,
             error=schemas.public(run.error),
-            answer=_answer(db, answer, checkpoint) if answer else None,
+            answer=_answer(db, answer, checkpoint, generation) if answer else None,
             explanation=_explanation(db, question, run, answer),
         )
 
@@ -87,7 +89,9 @@ def refuse_where_away(question: schemas.Question) -> None:
         raise kind(error["message"], remedy=error.get("remedy") or "Try again in a moment.")
 
 
-def _answer(db: Session, answer: Answer, checkpoint: Checkpoint) -> schemas.Answer:
+def _answer(
+    db: Session, answer: Answer, checkpoint: Checkpoint, generation: int | None
+) -> schemas.Answer:
     citations = db.execute(
         select(tables.Citation, Document.external_id, Document.title, Document.source)
         .join(Document, Document.id == tables.Citation.document_id)
@@ -101,6 +105,7 @@ def _answer(db: Session, answer: Answer, checkpoint: Checkpoint) -> schemas.Answ
         checkpoint=schemas.AnswerCheckpoint(
             name=checkpoint.name, fingerprint=checkpoint.fingerprint, trained=checkpoint.trained
         ),
+        generation=generation,
         notices=answer.notices,
         degraded=answer.degraded,
         timings=answer.timings,

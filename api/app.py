@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from api import errors
+from api.bell import Bell
 from api.body_limit import BodyLimit
 from api.routes import (
     audits,
@@ -25,7 +26,9 @@ from api.routes import (
     documents,
     files,
     health,
+    nights,
     questions,
+    recompressions,
     runs,
     training_data,
     trainings,
@@ -38,19 +41,19 @@ from workers.app import configure
 
 _PARTS = (
     collections,
+    recompressions,
     documents,
     files,
     questions,
     audits,
     runs,
+    nights,
     training_data,  # before `trainings`, one of whose paths would take its name for an id
     trainings,
     checkpoints,
     health,
 )
 
-SEND_S = 1.0
-"""Seconds the broker may take to answer one try to send; there are two."""
 _DESCRIPTION = """Documents in, cited answers out. Writing and asking answer at once with a run;
 its row says how far the work is. Every error is an RFC 9457 problem that names the input at fault,
 the limit, and what to do."""
@@ -74,12 +77,14 @@ class Api(FastAPI):
 def create_app(config: Settings | None = None) -> FastAPI:
     """The API on the servers of `config`, or of the environment's settings."""
     config = config or settings()
-    _send_to(config)
+    configure(celery_app, config)
     engine = connect(config.database_url)
+    bell = Bell(config.database_url)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with bell.listening():
+            yield
         engine.dispose()
 
     app = Api(
@@ -91,6 +96,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     )
     app.state.settings = config
     app.state.open_db = open_db(engine)
+    app.state.bell = bell
     app.state.stores = cache(partial(stores, app.state.open_db, config))
     app.state.broker_url = celery_app.conf.broker_url
     app.state.extraction = CapacityLimiter(files.FILES_AT_ONCE)
@@ -109,21 +115,6 @@ def create_app(config: Settings | None = None) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
-
-
-def _send_to(config: Settings) -> None:
-    """Send messages to the broker of `config`; one that is away must not hold up a request.
-
-    Without these limits a refused connection takes 6 seconds, and a silent one has no end. The
-    reconciler sends again what did not leave.
-    """
-    configure(celery_app, config)
-    celery_app.conf.broker_transport_options = celery_app.conf.broker_transport_options | {
-        "socket_timeout": SEND_S,
-        "socket_connect_timeout": SEND_S,
-        "max_retries": 1,
-        "interval_start": 0,
-    }
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from api.deps import NAME
 from api.errors import MEDIA_TYPE
 from api.filters import Filters
-from clara.db.tables import DocumentStatus, RunKind, RunStatus
+from clara.db.tables import DocumentStatus, RunStatus
 from clara.documents import Outcome
 from clara.types import Fate, Fusion, Mode
 
@@ -310,6 +310,9 @@ class Answer(BaseModel):
     mode: Mode
     reranked_by: str
     checkpoint: AnswerCheckpoint
+    generation: int | None = Field(
+        description="Number of the collection's generation it was answered from, all of it."
+    )
     notices: list[str]
     degraded: list[str]
     timings: dict[str, Any]
@@ -331,45 +334,6 @@ class Question(BaseModel):
     error: dict[str, Any] | None
     answer: Answer | None
     explanation: Explanation | None = Field(description="Of a search, or where it was asked for.")
-
-
-class Progress(BaseModel):
-    """In the unit of the run's kind: documents, passages, questions or steps."""
-
-    done: int
-    total: int
-    phase: str = Field(default="", description="What is being done, where a kind has parts.")
-
-
-class Run(BaseModel):
-    """One recorded piece of work."""
-
-    id: UUID
-    kind: RunKind
-    status: RunStatus
-    collection: str | None
-    progress: Progress
-    attempts: int
-    result: dict[str, Any] | None
-    error: dict[str, Any] | None
-    timings: dict[str, Any]
-    created_at: datetime
-    queued_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class RunDetail(Run):
-    """A run and what it works on."""
-
-    inputs: dict[str, Any]
-
-
-class Runs(BaseModel):
-    """A page of runs, newest first."""
-
-    runs: list[Run]
-    next: str | None
 
 
 class Checkpoint(BaseModel):

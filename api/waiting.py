@@ -1,9 +1,10 @@
-"""Long polls: look at the row again and again, holding nothing in between."""
+"""Long polls: wait for the bell, look at the row, and hold nothing in between."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -11,10 +12,10 @@ from fastapi import Query, Request
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
+from api.bell import Bell
 from clara.db.connect import OpenDb
 from clara.db.tables import ACTIVE, Run
 
-POLL_S = 0.05
 MAX_WAIT_S = 30
 
 Wait = Annotated[
@@ -30,11 +31,17 @@ Wait = Annotated[
 
 async def until_ended(request: Request, open_db: OpenDb, run_id: UUID, wait: float) -> None:
     """Return once the run has ended or is gone, the time is over, or nobody listens any more."""
-    deadline = asyncio.get_running_loop().time() + wait
-    while asyncio.get_running_loop().time() < deadline:
-        if await run_in_threadpool(_ended(open_db, run_id)) or await request.is_disconnected():
-            return
-        await asyncio.sleep(POLL_S)
+    bell: Bell = request.app.state.bell
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + wait
+    with bell.waits_for(run_id) as rung:
+        while clock() < deadline:
+            if await run_in_threadpool(_ended(open_db, run_id)) or await request.is_disconnected():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(bell.poll_s, deadline - clock())):
+                    await rung.wait()
+            rung.clear()
 
 
 def _ended(open_db: OpenDb, run_id: UUID) -> Callable[[], bool]:

@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 
 from clara.commands.checkpoints import Form, Precision
+from clara.commands.first_word import or_command
 from clara.commands.train_options import stage_command
 from clara.errors import Cancelled, ClaraError
-from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
+from clara.evaluation.options import Among, Dense, Options, Ranker, Reader, Reading, Setting
 from clara.settings import settings
 from clara.training.records import Stage
 from clara.types import Fusion, Mode
@@ -36,6 +37,9 @@ data_app = typer.Typer(no_args_is_help=True, help="Files of training records.")
 app.add_typer(data_app, name="data")
 train_app = typer.Typer(no_args_is_help=True, help="Train a checkpoint, stage by stage.")
 app.add_typer(train_app, name="train")
+retrieval_app = typer.Typer(add_completion=False)
+runs_app = typer.Typer(no_args_is_help=True, help="What is worked on, was done, or failed.")
+app.add_typer(runs_app, name="runs")
 
 console = Console()
 errors = Console(stderr=True)
@@ -60,6 +64,11 @@ CheckpointName = Annotated[
 BaseName = Annotated[
     str, typer.Option("--base", help="Folder or Hub name of the base, where it is not found.")
 ]
+RunKindName = Annotated[str | None, typer.Option("--kind", help="ingest, query, train, ...")]
+RunCollection = Annotated[str | None, typer.Option("--collection", "-c", help="A name.")]
+ErrorCode = Annotated[str | None, typer.Option("--code", help="Of the error, as it is shown.")]
+RunId = Annotated[str, typer.Argument(metavar="ID")]
+RunIds = Annotated[list[str], typer.Argument(metavar="ID...")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")]
 
 
@@ -200,20 +209,149 @@ def audit(
 
 
 @app.command()
-def runs(
+def recompress(
+    collection: CollectionName,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Id or name; the promoted one by default, or the one that answers now."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, no more.")] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Let only what finds and tells as much answer.")
+    ] = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
     api: Address = "",
-    kind: Annotated[str | None, typer.Option(help="ingest, compress, query, train, ...")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, ...")] = None,
-    collection: Annotated[str | None, typer.Option("--collection", "-c")] = None,
+) -> None:
+    """Bring a collection's latents up to a checkpoint: plan, compress, judge, switch.
+
+    The collection answers all the while. What an earlier one made is not made again.
+    """
+    from clara.client import Client
+    from clara.commands import recompress as command
+
+    with Client(_address(api)) as client:
+        command.recompress(
+            client,
+            collection,
+            console,
+            checkpoint=checkpoint,
+            dry_run=dry_run,
+            gate=gate,
+            wait=wait,
+        )
+
+
+@app.command()
+def generations(collection: CollectionName, api: Address = "") -> None:
+    """List what a collection answers from, answered from, and is being made ready for."""
+    from clara.client import Client
+    from clara.commands.recompress import show_generations
+
+    with Client(_address(api)) as client:
+        show_generations(client, collection, console)
+
+
+@app.command()
+def rollback(
+    collection: CollectionName,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Number of a generation; the one before by default.")
+    ] = None,
+    api: Address = "",
+) -> None:
+    """Answer from an earlier generation again, at once, and stay there."""
+    from clara.client import Client
+    from clara.commands.recompress import roll_back
+
+    with Client(_address(api)) as client:
+        roll_back(client, collection, console, to=to)
+
+
+@runs_app.command("list")
+def runs_list(
+    api: Address = "",
+    kind: RunKindName = None,
+    status: Annotated[str | None, typer.Option(help="queued, running, failed, ...")] = None,
+    collection: RunCollection = None,
+    code: ErrorCode = None,
+    parent: Annotated[str | None, typer.Option(help="Id of the run they are parts of.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first; with --status failed, those that were given up."""
     from clara.client import Client
     from clara.commands import show
 
+    given = {"kind": kind, "status": status, "code": code, "parent": parent, "limit": limit}
     with Client(_address(api)) as client:
-        found = client.runs(kind=kind, status=status, collection=collection, limit=limit)
-    show.runs(found, console)
+        show.runs(client.runs(collection=collection, **given), console)
+
+
+@runs_app.command("show")
+def runs_show(run_id: RunId, api: Address = "") -> None:
+    """Say everything about a run: how far it is, its parts, its error with the traceback."""
+    from clara.client import Client
+    from clara.commands import runs
+
+    with Client(_address(api)) as client:
+        runs.show(client, run_id, console)
+
+
+@runs_app.command("cancel")
+def runs_cancel(run_ids: RunIds, api: Address = "") -> None:
+    """Cancel runs that have not ended, and their parts."""
+    from clara.client import Client
+    from clara.commands import runs
+
+    with Client(_address(api)) as client:
+        runs.cancel(client, run_ids, console)
+
+
+@runs_app.command("retry")
+def runs_retry(
+    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
+    kind: RunKindName = None,
+    collection: RunCollection = None,
+    code: ErrorCode = None,
+    since: Annotated[
+        str | None, typer.Option(help="Failed since then: 2h, 3d, or 2026-01-31T08:00+01:00.")
+    ] = None,
+    api: Address = "",
+) -> None:
+    """Try runs again: those of some ids, or with --failed all, or those the options name.
+
+    Exit status 1 where one was refused.
+    """
+    from clara.client import Client
+    from clara.commands import runs
+
+    which = {"kind": kind, "collection": collection, "code": code}
+    if bool(run_ids) == failed or (run_ids and (since or any(which.values()))):
+        raise typer.BadParameter("give ids, or --failed with options that name fewer")
+    with Client(_address(api)) as client:
+        if run_ids:
+            refused = runs.retry(client, run_ids, console)
+        else:
+            refused = runs.retry_failed(client, which, since, console)
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def nights(
+    night: Annotated[str, typer.Argument(metavar="[ID]", help="One night, in full.")] = "",
+    api: Address = "",
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Nights shown.")] = 20,
+) -> None:
+    """Show when every collection was looked through, what was stale, done, and remains."""
+    from clara.client import Client
+    from clara.commands import nights as shown
+
+    with Client(_address(api)) as client:
+        if night:
+            shown.night(client, console, night)
+        else:
+            shown.nights(client, console, limit=limit)
 
 
 @app.command()
@@ -379,7 +517,52 @@ def data_check(
         raise typer.Exit(1)
 
 
-@app.command()
+@retrieval_app.command("retrieval")
+def evaluate_retrieval(
+    data: Annotated[
+        Path,
+        typer.Option(help="A set as BEIR lays it out, a folder of files with `docs`, or one file."),
+    ],
+    checkpoint: Annotated[str, typer.Option(help="Trained: ranks the union by latents.")] = "",
+    base: Annotated[str, typer.Option(help="Base model, where it is not the noted one.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="First questions of a set.")] = None,
+    dense: Annotated[Dense, typer.Option(help="What makes the vectors.")] = Dense.ENCODER,
+    among: Annotated[
+        Among, typer.Option(help="Search all passages of a file, or a question's own `docs`.")
+    ] = Among.ALL,
+    elasticsearch: Annotated[
+        bool, typer.Option("--elasticsearch", help="BM25 on CLARA_ELASTICSEARCH_URL.")
+    ] = False,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the vectors for the next time.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "",
+    rate: Annotated[int | None, typer.Option(min=1, help="Tokens per latent row.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the numbers.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them, .png.")] = None,
+) -> None:
+    """Search a set by words, by vectors and by both: Recall@k, MRR, nDCG; no server is needed."""
+    from clara.commands.evaluate_retrieval import Request
+    from clara.commands.evaluate_retrieval import evaluate as run
+
+    request = Request(
+        data,
+        limit,
+        dense,
+        among,
+        elasticsearch,
+        vectors,
+        out,
+        plot,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        rate=rate,
+    )
+    run(request, settings(), console)
+
+
+@app.command(cls=or_command(retrieval=retrieval_app))
 def evaluate(
     files: Annotated[
         list[Path] | None,
@@ -417,7 +600,10 @@ def evaluate(
         list[Path] | None, typer.Option(help="Earlier --json results to show beside.", exists=True)
     ] = None,
 ) -> None:
-    """Answer files of questions and score answers and ranking: EM, cover-EM, F1, Recall@k."""
+    """Answer files of questions and score answers and ranking: EM, cover-EM, F1, Recall@k.
+
+    `clara evaluate retrieval --data DIR` measures what a search finds.
+    """
     from clara.commands.evaluate import Request, measure_of
     from clara.commands.evaluate import evaluate as run
 

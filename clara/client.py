@@ -135,6 +135,37 @@ class Client:
         """One run."""
         return self._call("GET", f"/v1/runs/{run_id}")
 
+    def nights(self, *, limit: int = 20) -> Json:
+        """The newest nights, the schedule, and when the next one is due."""
+        return self._call("GET", "/v1/nights", params={"limit": limit})
+
+    def night(self, night_id: str) -> Json:
+        """One night with its report."""
+        return self._call("GET", f"/v1/nights/{night_id}")
+
+    def traceback(self, run_id: str) -> str | None:
+        """Where in the program a run failed last."""
+        found: str | None = self._call("GET", f"/v1/runs/{run_id}/traceback")["traceback"]
+        return found
+
+    def cancel(self, run_id: str) -> Json:
+        """Cancel a run. Raises ApiProblem where it has ended."""
+        return self._call("POST", f"/v1/runs/{run_id}/cancel")
+
+    def retry(self, run_id: str) -> Json:
+        """Queue a run again. Raises ApiProblem where that makes no sense."""
+        return self._call("POST", f"/v1/runs/{run_id}/retry")
+
+    def retry_failed(self, **filters: Any) -> Iterator[Json]:
+        """Queue failed runs again, all that the filters name; yields the counts page by page."""
+        body = {key: value for key, value in filters.items() if value is not None}
+        while True:
+            page = self._call("POST", "/v1/runs/retry", json=body)
+            yield page
+            if page["next"] is None:
+                return
+            body["after"] = page["next"]
+
     def checkpoints(self) -> list[Json]:
         """All checkpoints, newest first."""
         found: list[Json] = self._call("GET", "/v1/checkpoints")["checkpoints"]
@@ -158,6 +189,27 @@ class Client:
         """Let a checkpoint serve. Raises ApiProblem where the gate refuses it."""
         body = {"force": force, "reason": reason}
         return self._call("POST", f"/v1/checkpoints/{checkpoint_id}/promote", json=body)
+
+    def plan_recompression(self, collection: str, *, checkpoint: str | None = None) -> Json:
+        """What a recompression would do, and what it would cost."""
+        body = {"checkpoint": checkpoint, "dry_run": True}
+        return self._call("POST", f"/v1/collections/{collection}/recompressions", json=body)
+
+    def recompress(
+        self, collection: str, *, checkpoint: str | None = None, gate: bool = True
+    ) -> str:
+        """Bring a collection's latents up to a checkpoint; returns the run's id."""
+        body = {"checkpoint": checkpoint, "gate": gate}
+        queued = self._call("POST", f"/v1/collections/{collection}/recompressions", json=body)
+        return str(queued["run_id"])
+
+    def generations(self, collection: str) -> Json:
+        """All generations of a collection, the newest first, and whether it is held."""
+        return self._call("GET", f"/v1/collections/{collection}/generations")
+
+    def roll_back(self, collection: str, *, to: int | None = None) -> Json:
+        """Answer from an earlier generation again. Raises ApiProblem where there is none."""
+        return self._call("POST", f"/v1/collections/{collection}/rollback", json={"to": to})
 
     def ended(self, run_id: str) -> Json:
         """A run that has succeeded; waits for it.

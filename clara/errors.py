@@ -153,8 +153,32 @@ class UnknownRun(InvalidInput):
     """No run of that id."""
 
 
+class RunNotRetryable(InvalidInput):
+    """A run that has not failed, or that has nothing left to do."""
+
+
 class UnknownCheckpoint(InvalidInput):
     """No checkpoint of that id or name is registered."""
+
+
+class UnknownGeneration(InvalidInput):
+    """A collection has no generation of that number, or none to go back to."""
+
+
+class UnknownNight(InvalidInput):
+    """No night of that id."""
+
+
+class GenerationRefused(ClaraError):
+    """A generation that ranks or answers worse than the active one does not take its place."""
+
+
+class RecompressionFailed(ClaraError):
+    """A part of a recompression was tried as often as allowed, and failed."""
+
+
+class RecompressionBusy(InvalidInput):
+    """A collection is being recompressed already."""
 
 
 class LatentsNotReady(ClaraError):

@@ -9,13 +9,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Protocol
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Protocol
 
 from clara.errors import InvalidCheckpoint, ModelMissing
 from clara.sentences import CLOSERS, FULL_WIDTH, NEWLINE, STOPS, has_blank_line, sentences
 from clara.types import PassageSpan, Span
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 STRETCH = 64_000
 """Characters tokenised at a time while planning; 3.5 MB at once took 580 MB of memory, not 100."""
@@ -84,6 +85,8 @@ class FastTokenizer:
         file = path / "tokenizer.json"
         if not file.is_file():
             raise ModelMissing(f"no tokenizer.json in {path}", field=str(file))
+        from tokenizers import Tokenizer  # the API plans with this module, and loads no model
+
         try:
             return cls(Tokenizer.from_file(str(file)))
         except Exception as error:  # the library raises nothing narrower

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from clara.schedule import Schedule, schedule
 from clara.types import Fusion, LatentForm, Mode
 
 
@@ -65,6 +66,9 @@ class Settings(BaseSettings):
     """Tokens per latent vector of the untrained checkpoint; a trained one brings its own."""
     doc_max_length: int = Field(default=256, ge=16, le=4096)
     """Longest passage in tokens for the untrained checkpoint; a trained one brings its own."""
+    checkpoints_in_memory: int = Field(default=2, ge=1, le=8)
+    """Checkpoints a model worker holds at once. With two, the next one is loaded and its latents
+    are made while the first one answers; with one, questions wait while it is exchanged."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes the first GPU there is."""
     torch_threads: int = Field(default=0, ge=0)
@@ -98,6 +102,28 @@ class Settings(BaseSettings):
     gate_margin: float = Field(default=0.02, ge=0, le=1)
     """How much worse than the active checkpoint, in fractions, one to be promoted may be."""
 
+    # recompression
+    generations_kept: int = Field(default=2, ge=1, le=10)
+    """Generations of a collection whose latents stay, the active one among them."""
+    recall_margin: float = Field(default=0.02, ge=0, le=1)
+    """How far Recall@5 of a new generation may fall below the active one's, in fractions."""
+    agreement_margin: float = Field(default=0.05, ge=0, le=1)
+    """The same for how far answers from latents agree with answers from the text."""
+    gate_passages: int = Field(default=100, ge=0, le=10_000)
+    """Passages the recall gate asks for; 0 switches without asking."""
+    gate_answers: int = Field(default=10, ge=0, le=1_000)
+    """Questions among them that are also answered."""
+    nightly: str = "0 2 * * *"
+    """When every collection is looked through, as a cron expression; empty means never."""
+    nightly_zone: str = "UTC"
+    """Time zone of that expression, such as `Europe/Berlin`."""
+    nightly_hours: float = Field(default=4.0, gt=0, le=24)
+    """Hours after which a night pauses; the next one goes on."""
+    audit_passages: int = Field(default=20, ge=0, le=10_000)
+    """Passages of a collection that are told from their latents each night, and compared."""
+    audit_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Share of numbers and names that a latent must keep, or its passage is served as text."""
+
     # limits
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_file_bytes: int = Field(default=20 * 2**20, ge=1024)
@@ -116,6 +142,19 @@ class Settings(BaseSettings):
     """Times a run is tried before it is failed for good."""
     reconcile_s: float = Field(default=15.0, gt=0)
     """Seconds between two rounds of the reconciler."""
+    engine_task_s: float = Field(default=900.0, gt=0)
+    """Seconds one piece of model work may take, such as loading, a batch or an answer; a worker in
+    which one takes longer is stuck and ends itself, to be started again."""
+
+    @model_validator(mode="after")
+    def _schedule_is_right(self) -> Self:
+        schedule(self.nightly, self.nightly_zone)
+        return self
+
+    @property
+    def nights(self) -> Schedule | None:
+        """When nights are due; None: never."""
+        return schedule(self.nightly, self.nightly_zone)
 
     @property
     def models(self) -> Path:

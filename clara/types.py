@@ -15,7 +15,8 @@ class Mode(StrEnum):
     TEXT = "text"
     """As plain text: the base model reads the passages."""
     AUTO = "auto"
-    """Latents where the checkpoint is trained and every chosen passage has one; else text."""
+    """Latents where the checkpoint is trained and every chosen passage has a faithful one; else
+    text."""
 
 
 class Fusion(StrEnum):

@@ -20,6 +20,10 @@ from clara import embedded
 from clara.db.connect import OpenDb, connect, open_db
 from clara.db.migrate import configuration
 
+# one computing thread per process: several test processes share the cores, and their children too
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "200"  # tables and paths are not broken where the folder has a longer name
+
 # how fast a machine is says nothing about a law; benchmarks judge speed
 settings.register_profile("clara", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("clara")

@@ -16,6 +16,8 @@ from clara.db.tables import (
     Collection,
     Document,
     DocumentStatus,
+    Generation,
+    GenerationStatus,
     Latent,
     Passage,
     Question,
@@ -105,6 +107,24 @@ def make_checkpoint(db: Session, **values: Any) -> Checkpoint:
         "config": {"compression_rate": 16},
     } | values
     return _add(db, Checkpoint(**given))
+
+
+def make_generation(
+    db: Session,
+    collection: Collection,
+    checkpoint: Checkpoint,
+    *,
+    status: GenerationStatus = GenerationStatus.ACTIVE,
+    **values: Any,
+) -> Generation:
+    """A collection's first generation, the active one."""
+    given = {"number": 1, "fingerprint": checkpoint.fingerprint} | values
+    return _add(
+        db,
+        Generation(
+            collection_id=collection.id, checkpoint_id=checkpoint.id, status=status, **given
+        ),
+    )
 
 
 def make_run(

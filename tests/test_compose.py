@@ -18,7 +18,10 @@ import yaml
 from celery.beat import Scheduler
 
 from clara.settings import Settings
-from workers.app import app
+from workers.app import QUEUES, UPKEEP, app
+from workers.compressing import BUDGET_S
+from workers.stopping import FINISH_S
+from workers.watchdog import LOOK_S, heartbeat
 
 ROOT = Path(__file__).parent.parent
 FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
@@ -216,23 +219,25 @@ def test_every_line_of_the_example_file_is_explained() -> None:
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_a_worker_may_finish_its_soft_shutdown(service: str) -> None:
+def test_a_worker_has_time_to_finish_or_give_back_what_is_in_hand(service: str) -> None:
+    """SIGTERM must stay Celery's warm shutdown: the soft one sleeps before it tells the tasks."""
     grace = seconds(SERVICES[service]["stop_grace_period"])
 
-    assert grace > app.conf.worker_soft_shutdown_timeout > 0
-    assert SERVICES[service]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+    assert grace > FINISH_S + BUDGET_S
+    assert "REMAP_SIGTERM" not in SERVICES[service]["environment"]
     assert SERVICES[service]["init"] is True
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_the_ping_names_the_node_that_the_worker_is(service: str) -> None:
+def test_the_health_of_a_worker_is_the_age_of_its_heartbeat(service: str) -> None:
     from clara.commands.serve import argv
 
     command = argv(service, Settings(_env_file=None))
-    node = command[command.index("-n") + 1]
+    node = command[command.index("-n") + 1].replace("%h", "$$HOSTNAME")
+    oldest = int(re.findall(r"-newermt '-(\d+) seconds'", health(service))[0])
 
-    assert f"-d {node.replace('%h', '$$HOSTNAME')} " in health(service)
-    assert f"-A {command[command.index('-A') + 1]} " in health(service)
+    assert str(heartbeat(Settings(home=Path(HOME)), node)) in health(service)
+    assert oldest > 2 * LOOK_S
 
 
 def test_the_health_of_beat_is_the_age_of_its_schedule_file() -> None:
@@ -242,6 +247,25 @@ def test_the_health_of_beat_is_the_age_of_its_schedule_file() -> None:
 
     assert f"{HOME}/{name}*" in health("beat")
     assert oldest > 2 * between_writes
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_every_worker_looks_after_runs_before_anything_else(service: str) -> None:
+    from clara.commands.serve import argv
+
+    command = argv(service, Settings(_env_file=None))
+
+    assert command[command.index("-Q") + 1].split(",")[0] == UPKEEP
+
+
+def test_every_queue_has_its_worker_and_questions_come_first() -> None:
+    from clara.commands.serve import argv
+
+    commands = {name: argv(name, Settings(_env_file=None)) for name in WORKERS}
+    queues = {name: c[c.index("-Q") + 1].split(",") for name, c in commands.items()}
+
+    assert {queue for of in queues.values() for queue in of} == set(QUEUES)
+    assert queues["model-worker"] == [UPKEEP, "query", "compress", "recompress"]
 
 
 def test_elasticsearch_is_one_that_the_client_speaks_to() -> None:

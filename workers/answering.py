@@ -7,32 +7,59 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from clara.db.connect import OpenDb
 from clara.db.tables import Question
-from clara.errors import Cancelled
+from clara.errors import Cancelled, LatentsNotReady, UnknownCollection
 from clara.filters import from_json
-from clara.pipeline.answer import answer_question
+from clara.generations import Known
+from clara.pipeline.answer import Answered, answer_question
 from clara.pipeline.asking import Answering, Asked
 from clara.pipeline.keep import write_answer, write_candidates
 from clara.pipeline.retrieve import retrieve
 from workers import runs
+from workers.loaded import Loaded
 from workers.runs import Held
 
 
-def answer(held: Held, answering: Answering) -> None:
-    """Answer the question of a run, and keep answer, citations, candidates and timings."""
-    asked = _asked(UUID(held.run.inputs["question_id"]), answering)
-    if asked.search_only:
-        _search(held, asked, answering)
-        return
-    answered = answer_question(asked, answering, stopped=held.stopped)
-    with answering.open_db.begin() as db:
+def answer(held: Held, loaded: Loaded, open_db: OpenDb) -> None:
+    """Answer the question of a run, and keep answer, citations, candidates and timings.
+
+    What answers is settled once, and the whole answer keeps to it, whatever is switched meanwhile.
+    """
+    asked = _asked(UUID(held.run.inputs["question_id"]), open_db)
+    try:
+        answering, generation = loaded.serving(asked.collection_id)
+        if asked.search_only:
+            _search(held, asked, answering, generation)
+            return
+        answered, generation = _answered(held, asked, loaded, (answering, generation))
+    except UnknownCollection as error:
+        raise Cancelled(f"the collection of question {asked.id} was deleted") from error
+    with open_db.begin() as db:
         answered.timings = _with_first_token(_timings(held, answered.timings))
-        write_answer(db, asked, answered, answering.checkpoint_id)
+        write_answer(db, asked, answered, generation.checkpoint_id, generation.id)
         result = {"question_id": str(asked.id), "tokens": answered.tokens}
         runs.succeed(db, held, result, answered.timings, done=1)
 
 
-def _search(held: Held, asked: Asked, answering: Answering) -> None:
+def _answered(
+    held: Held, asked: Asked, loaded: Loaded, chosen: tuple[Answering, Known]
+) -> tuple[Answered, Known]:
+    """The answer, from one generation.
+
+    Where that one lacks a latent that was asked for, the active one may have it: it is waited for.
+    """
+    while True:  # ends: each round is of a newer active generation
+        answering, generation = chosen
+        try:
+            return answer_question(asked, answering, stopped=held.stopped), generation
+        except LatentsNotReady:
+            chosen = loaded.active(asked.collection_id)
+            if chosen[1].id == generation.id:
+                raise
+
+
+def _search(held: Held, asked: Asked, answering: Answering, generation: Known) -> None:
     """Find and rank as for an answer; the candidates are the result."""
     found = retrieve(asked, answering)
     result = {
@@ -40,14 +67,15 @@ def _search(held: Held, asked: Asked, answering: Answering) -> None:
         "candidates": len(found.considered),
         "reranked_by": found.reranked_by,
         "degraded": found.degraded,
+        "generation": generation.number,
     }
     with answering.open_db.begin() as db:
         write_candidates(db, asked, found.considered)
         runs.succeed(db, held, result, _timings(held, found.timings), done=1)
 
 
-def _asked(question_id: UUID, answering: Answering) -> Asked:
-    with answering.open_db() as db:
+def _asked(question_id: UUID, open_db: OpenDb) -> Asked:
+    with open_db() as db:
         return _detached(db, question_id)
 
 

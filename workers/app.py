@@ -7,7 +7,11 @@ from kombu.entity import Queue
 
 from clara.settings import Settings, settings
 
-QUEUES = ("query", "ingest", "compress", "train")
+UPKEEP = "upkeep"
+"""Every worker consumes it, and first: what looks after runs takes milliseconds, and must be done
+wherever any worker is up, however long the other queues are."""
+
+QUEUES = (UPKEEP, "query", "ingest", "compress", "recompress", "train")
 
 TASK_QUEUES = {
     "answer_question": "query",
@@ -15,10 +19,17 @@ TASK_QUEUES = {
     "purge_passages": "ingest",
     "compress_collection": "compress",
     "register_checkpoint": "compress",  # where the device is that its fingerprint is about
+    "recompress_collection": "recompress",
+    "recompress_part": "recompress",
+    "work_off_night": "recompress",
+    "look_at_schedule": UPKEEP,
     "train": "train",
-    "reconcile": "ingest",
+    "reconcile": UPKEEP,
 }
 """Which queue each task travels on."""
+
+LOOK_S = 60.0
+"""Seconds between two looks at whether a night is due: ticks are minutes."""
 
 VISIBILITY_TIMEOUT_S = 1800
 """Seconds until Redis hands an unacknowledged message to another worker: four times the longest
@@ -61,12 +72,19 @@ def configure(app: Celery, config: Settings) -> None:
                 # one that waited longer than a round says nothing the next does not say
                 "options": {"expires": config.reconcile_s},
             },
+            "look_at_schedule": {
+                "task": "look_at_schedule",
+                "schedule": LOOK_S,
+                "options": {"expires": LOOK_S},
+            },
         },
         beat_schedule_filename=str(config.home / "beat-schedule"),
         timezone="UTC",
     )
 
 
-app = Celery("clara", include=["workers.tasks", "workers.ready", "workers.stopping"])
+app = Celery(
+    "clara", include=["workers.tasks", "workers.ready", "workers.stopping", "workers.watchdog"]
+)
 app.add_defaults(dict)
 configure(app, settings())

@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import UUID
+from weakref import WeakValueDictionary
 
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from clara import registry
 from clara.db.connect import OpenDb, connect, open_db
-from clara.db.tables import Collection
+from clara.db.tables import Checkpoint
 from clara.default_models import BASE, SENTENCE_ENCODER, DefaultModel, is_there
-from clara.errors import CheckpointMismatch, ModelMissing
-from clara.passages import FastTokenizer
+from clara.errors import ModelMissing
 from clara.pipeline.asking import Answering, Limits
-from clara.pipeline.compress import Compressing, lacking
-from clara.pipeline.index import Indexing
-from clara.pipeline.reading import Tokenizer
 from clara.registry import Inspected
-from clara.retrieval.ports import DenseIndex
+from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.serving.encoding import EncoderOnEngine
 from clara.serving.engine import Engine
 from clara.settings import Settings, settings
-from workers.enqueue import queue_compress, transaction
+from workers import weights
+from workers.loaded import Loaded
+from workers.repairing import queue_repair
 
 if TYPE_CHECKING:
-    from clara.model.checkpoint import Checkpoint as Weights
     from clara.model.models import Models
-
-log = logging.getLogger(__name__)
+    from workers.indexings import Indexings, Reads, Vectors
 
 LATENT_CACHE_BYTES = 512 * 2**20
 """Latents a model worker keeps in memory: 29,000 passages at 18 KiB (hidden 576, rate 16)."""
 
 _building = Lock()
+_choosing = Lock()
 
-
-@dataclass(frozen=True)
-class Chosen:
-    """Which checkpoint this process serves."""
-
-    path: str
-    """Folder or Hub name; empty for an untrained one."""
-    base: Path | str
-    promoted: UUID | None = None
-    """Id of the active checkpoint, where it is that."""
-    weights_hash: str | None = None
-    """As the record has it."""
+_dense_of_latents: WeakValueDictionary[str, DenseIndex] = WeakValueDictionary()
+"""By encoder: checkpoints that share a compressor share the copy in memory, and it goes with the
+last of them."""
 
 
 @lru_cache(maxsize=1)
@@ -61,32 +49,16 @@ def database() -> OpenDb:
     return open_db(connect(settings().database_url))
 
 
-def indexing() -> Indexing:
+def loaded() -> Loaded:
+    """What the query, compress and recompress queues need: checkpoints, loaded when asked for."""
+    with _building:
+        return _loaded()
+
+
+def indexings() -> Indexings:
     """What the ingest queue needs."""
     with _building:
-        return _indexing()
-
-
-def answering() -> Answering:
-    """What the query queue needs: loads the language model."""
-    with _building:
-        return _answering()
-
-
-def compressing() -> Compressing:
-    """What the compress queue needs: shares the model of `answering`."""
-    with _building:
-        ready = _answering()
-        return Compressing(
-            open_db=ready.open_db,
-            latents=ready.latents,
-            compressor=ready.models.compressor,
-            engine=ready.engine,
-            tokenizer=ready.tokenizer,
-            fingerprint=ready.models.fingerprint,
-            doc_max_length=ready.models.checkpoint.config.doc_max_length,
-            on_processor=ready.models.device.type == "cpu",
-        )
+        return _indexings()
 
 
 def engine() -> Engine:
@@ -95,24 +67,34 @@ def engine() -> Engine:
         return _engine()
 
 
-@lru_cache(maxsize=1)
-def chosen() -> Chosen:
-    """CLARA_CHECKPOINT, else the active checkpoint, else none; decided once for the process.
+def started_engine() -> Engine | None:
+    """The same, where this process has one already: asking for it starts none."""
+    return _engine() if _engine.cache_info().currsize else None
 
-    A promoted one stands on the base it was registered with, which need not be that of the
-    settings.
+
+def loader() -> Engine:
+    """The one thread that loads checkpoints and looks through their folders, on one core.
+
+    While transformers makes a model it changes torch's default type for the whole process and sets
+    it back after: two threads that do so leave each other's behind, so there is one. What the
+    engine computes does not depend on it.
     """
-    config = settings()
-    if config.checkpoint:
-        folder = Path(config.checkpoint)
-        path = str(folder.resolve()) if folder.is_dir() else config.checkpoint
-        return Chosen(path, base_model(config))
-    with database()() as db:
-        row = registry.active(db)
-    if row is None or row.path is None:
-        return Chosen("", base_model(config))
-    base = config.base_model if config.base_model and not Path(row.base).is_dir() else row.base
-    return Chosen(row.path, base, row.id, row.weights_hash)
+    with _building:
+        return _loader()
+
+
+def default_checkpoint(db: Session) -> Checkpoint:
+    """Of collections without a generation: CLARA_CHECKPOINT, else the promoted one, else untrained.
+
+    Raises:
+        ClaraError: the one that is named, or its base, is damaged or not here.
+    """
+    if not settings().checkpoint and (promoted := registry.active(db)):
+        return promoted
+    with _choosing:
+        own = _own_default()
+    row: Checkpoint = db.get_one(Checkpoint, own)
+    return row
 
 
 def base_model(config: Settings) -> Path | str:
@@ -124,86 +106,58 @@ def base_model(config: Settings) -> Path | str:
     return config.base_model or _default(config, BASE)
 
 
-def queue_missing_latents(open_db: OpenDb, fingerprint: str) -> int:
-    """Queue a compress run for every collection that lacks latents of this fingerprint.
-
-    Done when a model worker starts: it may bring another checkpoint than the last one.
-    """
-    queued = 0
-    with open_db() as db:
-        collections = list(db.scalars(select(Collection.id)))
-    for collection in collections:
-        with transaction(open_db) as (db, send):
-            if db.scalar(lacking(collection, fingerprint).limit(1)):
-                queued += queue_compress(db, send, collection) is not None
-    return queued
+@lru_cache(maxsize=1)
+def _own_default() -> UUID:
+    """Id of the row of what the settings name, which is written where it is not there."""
+    config = settings()
+    found = loader().submit(lambda: _named(config), urgent=True).result()
+    with database().begin() as db:
+        return registry.register(db, found)
 
 
-def _register(open_db: OpenDb, models: Models, found: Chosen) -> UUID:
-    """The row of the loaded checkpoint; one per set of weights. Returns its id.
-
-    Raises:
-        CheckpointMismatch: the folder of a promoted checkpoint holds other weights by now.
-    """
-    if found.weights_hash not in (None, models.weights_hash):
-        raise CheckpointMismatch(
-            f"{found.path} holds weights {models.weights_hash}; promoted were {found.weights_hash}",
-            field="path",
-            remedy="Put the promoted folder back, or register what is there and promote that.",
-        )
-    checkpoint = models.checkpoint
-    inspected = Inspected(
-        name=checkpoint.name,
-        fingerprint=models.fingerprint,
-        weights_hash=models.weights_hash,
-        base=str(checkpoint.config.base),
-        trained=checkpoint.trained,
-        config=checkpoint.config.numbers(),
-        path=found.path or None,
-    )
-    with open_db.begin() as db:
-        return registry.register(db, inspected)
+def _named(config: Settings) -> Inspected:
+    base = base_model(config)
+    if not config.checkpoint:
+        return weights.inspect_untrained(base, config)
+    found = weights.inspect(config.checkpoint, [str(base)], config)
+    here = Path(config.checkpoint).is_dir()
+    return found if here else replace(found, path=config.checkpoint)  # of the Hub, for every host
 
 
 @lru_cache(maxsize=1)
-def _indexing() -> Indexing:
-    from clara.retrieval.lexical import lexical_index
-
+def _loaded() -> Loaded:
     config = settings()
-    return Indexing(
-        open_db=database(),
-        lexical=lexical_index(config),
-        dense=_dense(),
-        encoder=_encoder(),
-        tokenizer=_tokenizer(),
-        doc_max_length=_checkpoint().config.doc_max_length,
+    _latents(), _lexical(), _vectors()  # what is missing stops the start
+    return Loaded(
+        database(),
+        engine=_engine(),
+        loader=_loader(),
+        find=lambda row: weights.find(row, config),
+        serve=_serve,
+        default=default_checkpoint,
+        bound=config.checkpoints_in_memory,
+        own_vectors=config.dense_vectors == "latents",
     )
 
 
-@lru_cache(maxsize=1)
-def _answering() -> Answering:
-    from clara.retrieval.latents import CachedLatents, PostgresLatents
-    from clara.retrieval.lexical import lexical_index
-    from clara.retrieval.resting import RestingIndex
+def _serve(row: Checkpoint, models: Models) -> Answering:
+    """Over the stores that all checkpoints share."""
+    from clara.model.hub import local_folder
+    from workers.indexings import tokenizer
 
     config = settings()
-    db = database()
-    models = _models()
-    checkpoint_id = _register(db, models, chosen())
-    queue_missing_latents(db, models.fingerprint)
+    vectors = _vectors() or _vectors_of(models)
     return Answering(
-        open_db=db,
-        lexical=RestingIndex(lexical_index(config)),
-        dense=_dense(),
-        latents=CachedLatents(
-            PostgresLatents(db, form=config.latent_form), max_bytes=LATENT_CACHE_BYTES
-        ),
-        encoder=_encoder(),
-        tokenizer=_tokenizer(),
+        open_db=database(),
+        lexical=_lexical(),
+        dense=vectors.dense,
+        latents=_latents(),
+        encoder=vectors.encoder,
+        tokenizer=tokenizer(local_folder(models.checkpoint.config.base)),
         models=models,
         engine=_engine(),
-        pool=ThreadPoolExecutor(max_workers=16, thread_name_prefix="search"),
-        checkpoint_id=checkpoint_id,
+        pool=_pool(),
+        checkpoint_id=row.id,
         limits=Limits(
             bm25_top_k=config.bm25_top_k,
             dense_top_k=config.dense_top_k,
@@ -215,43 +169,51 @@ def _answering() -> Answering:
 
 
 @lru_cache(maxsize=1)
-def _checkpoint() -> Weights:
-    from clara.model import checkpoint
+def _indexings() -> Indexings:
+    from clara.retrieval.lexical import lexical_index
+    from workers.indexings import Indexings
 
     config = settings()
-    found = chosen()
+    return Indexings(
+        config=config,
+        open_db=database(),
+        lexical=lexical_index(config),
+        vectors=_vectors(),
+        loaded=loaded,
+        default=_default_reads,
+    )
 
-    def load() -> Weights:
-        if found.path:
-            return checkpoint.load(found.path, base=found.base)
-        return checkpoint.untrained(
-            found.base,
-            compr_rate=config.compression_rate,
-            doc_max_length=config.doc_max_length,
-        )
 
-    return _engine().submit(load, urgent=True).result()
+def _default_reads() -> Reads:
+    """How the default checkpoint reads; its weights are not looked at."""
+    from workers.indexings import Reads, reads
+
+    config = settings()
+    if config.checkpoint:
+        return _named_reads()
+    with database()() as db:
+        promoted = registry.active(db)
+    if promoted is not None:
+        return reads(promoted, config)
+    from clara.model.hub import local_folder
+
+    return Reads(local_folder(base_model(config)), config.doc_max_length)
 
 
 @lru_cache(maxsize=1)
-def _models() -> Models:
-    """The language model: what answers and compresses needs it, and vectors made of latents do."""
-    from clara.model.models import load_models
+def _named_reads() -> Reads:
+    from clara.model import checkpoint
+    from clara.model.hub import local_folder
+    from workers.indexings import Reads
 
     config = settings()
-    checkpoint = _checkpoint()
-    base = chosen().base
-
-    def load() -> Models:
-        cache = config.home / "hashes"
-        return load_models(checkpoint, base=base, device=config.device, cache=cache)
-
-    return _engine().submit(load, urgent=True).result()
+    base = base_model(config)
+    load = loader().submit(lambda: checkpoint.load(config.checkpoint, base=base), urgent=True)
+    return Reads(local_folder(base), load.result().config.doc_max_length)
 
 
 @lru_cache(maxsize=1)
 def _engine() -> Engine:
-    """The one thread of this process that computes."""
     config = settings()
     engine = Engine()
 
@@ -260,44 +222,85 @@ def _engine() -> Engine:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()  # a log is no terminal
-        if config.torch_threads:
-            torch.set_num_threads(config.torch_threads)
+        # asked for first: a thread that never did takes what any thread set last, even over its own
+        own = torch.get_num_threads()
+        torch.set_num_threads(config.torch_threads or own)
 
     engine.submit(prepare, urgent=True).result()
     return engine
 
 
 @lru_cache(maxsize=1)
-def _encoder() -> EncoderOnEngine:
-    config = settings()
-    engine = _engine()
-    if config.dense_vectors == "latents":
-        from clara.retrieval.latent_encoder import LatentEncoder
+def _loader() -> Engine:
+    _engine()  # the engine first: a thread that asks later gets the number that was set last
+    made = Engine(name="clara-loader")
 
-        models = _models()
-        roles = (models.compressor, models.reasoner)
-        made = LatentEncoder(*roles, fingerprint=models.fingerprint, width=models.width)
-        return EncoderOnEngine(made, engine)
-    from clara.retrieval.encoder import SentenceEncoder
+    def prepare() -> None:
+        import torch
 
-    given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
-    loaded = engine.submit(lambda: SentenceEncoder(given), urgent=True).result()
-    return EncoderOnEngine(loaded, engine)
+        torch.set_num_threads(1)  # no second team of threads beside the engine's
+
+    made.submit(prepare, urgent=True).result()
+    return made
 
 
 @lru_cache(maxsize=1)
-def _dense() -> DenseIndex:
+def _lexical() -> LexicalIndex:
+    from clara.retrieval.lexical import lexical_index
+    from clara.retrieval.resting import RestingIndex
+
+    return RestingIndex(lexical_index(settings()))
+
+
+@lru_cache(maxsize=1)
+def _latents() -> LatentStore:
+    from clara.retrieval.latents import CachedLatents, PostgresLatents
+
+    db = database()
+    # in another thread: whoever finds the damage may hold what queueing waits for
+    store = PostgresLatents(
+        db,
+        form=settings().latent_form,
+        damaged=lambda passages: _pool().submit(queue_repair, db, passages),
+    )
+    return CachedLatents(store, max_bytes=LATENT_CACHE_BYTES)
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=16, thread_name_prefix="search")
+
+
+@lru_cache(maxsize=1)
+def _vectors() -> Vectors | None:
+    """By the sentence encoder, the same for all checkpoints; None where each makes its own."""
+    from clara.retrieval.encoder import SentenceEncoder
+    from workers.indexings import Vectors
+
+    config, computing = settings(), _engine()
+    if config.dense_vectors == "latents":
+        return None
+    given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
+    encoder = computing.submit(lambda: SentenceEncoder(given), urgent=True).result()
+    return Vectors(_dense(encoder.name, encoder.dimension), EncoderOnEngine(encoder, computing))
+
+
+def _vectors_of(models: Models) -> Vectors:
+    """By the checkpoint itself."""
+    from clara.retrieval.latent_encoder import LatentEncoder
+    from workers.indexings import Vectors
+
+    roles = (models.compressor, models.reasoner)
+    encoder = LatentEncoder(*roles, fingerprint=models.fingerprint, width=models.width)
+    dense = _dense_of_latents.get(encoder.name) or _dense(encoder.name, encoder.dimension)
+    _dense_of_latents[encoder.name] = dense
+    return Vectors(dense, EncoderOnEngine(encoder, _engine()))
+
+
+def _dense(encoder: str, dimension: int) -> DenseIndex:
     from clara.retrieval.dense import dense_index
 
-    encoder = _encoder().encoder
-    return dense_index(settings(), database(), encoder=encoder.name, dimension=encoder.dimension)
-
-
-@lru_cache(maxsize=1)
-def _tokenizer() -> Tokenizer:
-    from clara.model.backbone import local_folder
-
-    return FastTokenizer.from_folder(local_folder(chosen().base))
+    return dense_index(settings(), database(), encoder=encoder, dimension=dimension)
 
 
 def _default(config: Settings, model: DefaultModel) -> Path:

@@ -2,6 +2,9 @@
 
 Where the model computes on the processor, compression gives way to indexing: both are bound by the
 same cores, and a document that can be asked about is worth more than one with latents.
+
+Latents are made for the generation that answers. Where another one takes its place, the run goes on
+for that one.
 """
 
 from __future__ import annotations
@@ -9,11 +12,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, union_all
 
-from clara.db.tables import ACTIVE, Run, RunKind
+from clara.db.connect import OpenDb
+from clara.db.tables import ACTIVE, Generation, GenerationStatus, Run, RunKind
+from clara.errors import UnknownCollection
+from clara.generations import Known
 from clara.pipeline.compress import Compressing, Progress, compress_collection, lacking
 from workers import runs
+from workers.enqueue import transaction
+from workers.loaded import Loaded
+from workers.recompressions import queue_recompress
 from workers.runs import Held
 from workers.stopping import stopping
 
@@ -29,14 +38,18 @@ PATIENCE_S = 1800.0
 """Seconds after which compression gives way no more: indexing may never pause."""
 
 
-def compress(held: Held, compressing: Compressing) -> bool:
+def compress(held: Held, loaded: Loaded, open_db: OpenDb) -> bool:
     """Work for BUDGET_S. Returns whether the run should be sent again to go on at once."""
-    collection = held.run.collection_id
-    if collection is None:  # deleted meanwhile
-        with compressing.open_db.begin() as db:
+    generation = _generation(held.run.collection_id, loaded)
+    if generation is None:
+        with open_db.begin() as db:
             runs.succeed(db, held, {"latents": 0}, runs.timings(held.run))
         return False
-    if compressing.on_processor and _gives_way(held, compressing):
+    collection, compressing = generation.collection_id, loaded.compressing(generation.checkpoint_id)
+    if compressing.fingerprint != generation.fingerprint:
+        _make_anew(held, generation, open_db)
+        return False
+    if compressing.on_processor and gives_way(held, compressing):
         runs.pause(compressing.open_db, held, held.run.done, held.run.total, wait_s=WAIT_S)
         return False
 
@@ -57,6 +70,31 @@ def compress(held: Held, compressing: Compressing) -> bool:
     return True
 
 
+def _generation(collection: UUID | None, loaded: Loaded) -> Known | None:
+    """The one that answers; None where the collection was deleted meanwhile."""
+    try:
+        return loaded.generation(collection) if collection else None
+    except UnknownCollection:
+        return None
+
+
+def _make_anew(held: Held, generation: Known, open_db: OpenDb) -> None:
+    """Ask for a generation of the precision that this worker computes in.
+
+    It cannot add to latents of another one, such as those of a device there was before.
+    """
+    with transaction(open_db) as (db, send):
+        queue_recompress(
+            db,
+            send,
+            generation.collection_id,
+            checkpoint_id=generation.checkpoint_id,
+            reason="precision",
+            gate=False,
+        )
+        runs.succeed(db, held, {"latents": 0}, runs.timings(held.run))
+
+
 class _Stopping(Exception):
     """This worker is about to end: the run goes on in another."""
 
@@ -65,7 +103,8 @@ class _Stopping(Exception):
         self.progress = progress
 
 
-def _gives_way(held: Held, compressing: Compressing) -> bool:
+def gives_way(held: Held, compressing: Compressing) -> bool:
+    """Whether documents are being indexed, which needs the same cores."""
     waited = datetime.now(UTC) - held.run.created_at
     if waited.total_seconds() > PATIENCE_S:
         return False
@@ -75,7 +114,14 @@ def _gives_way(held: Held, compressing: Compressing) -> bool:
 
 
 def _finished(held: Held, collection: UUID, compressing: Compressing, progress: Progress) -> bool:
-    left = lacking(collection, compressing.fingerprint, progress.skipped)
+    """Whether nothing is left to do, of the generation that answers at this moment."""
+    fingerprint = compressing.fingerprint
+    other = select(Generation.id).where(
+        Generation.collection_id == collection,
+        Generation.status == GenerationStatus.ACTIVE,
+        Generation.fingerprint != fingerprint,
+    )
+    left = union_all(lacking(collection, fingerprint, progress.skipped), other)
     result = {"latents": progress.done, "skipped": len(progress.skipped)}
     with compressing.open_db.begin() as db:
         return runs.finish_unless(db, held, left, result)

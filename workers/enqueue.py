@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
+from kombu.pools import producers
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -29,7 +31,24 @@ TASKS = {
     RunKind.PURGE: "purge_passages",
     RunKind.TRAIN: "train",
     RunKind.REGISTER: "register_checkpoint",
+    RunKind.RECOMPRESS: "recompress_collection",
+    RunKind.RECOMPRESS_PART: "recompress_part",
+    RunKind.NIGHT: "work_off_night",
 }
+
+
+SEND_S = 1.0
+"""Seconds the broker may take to answer one try to send; there are two."""
+
+BOUNDED = {
+    "socket_timeout": SEND_S,
+    "socket_connect_timeout": SEND_S,
+    "max_retries": 1,
+    "interval_start": 0,
+}
+"""For connections that wait for no message. Without these limits a refused one takes 6 seconds, and
+a silent one has no end. A worker receives its messages through another connection, where a wait is
+no fault."""
 
 
 @contextmanager
@@ -39,7 +58,8 @@ def transaction(open_db: OpenDb) -> Iterator[tuple[Session, Send]]:
     with open_db.begin() as db:
         yield db, lambda kind, run_id: outbox.append((kind, run_id))
     for kind, run_id in outbox:
-        send(kind, run_id)
+        if not send(kind, run_id):
+            break  # nor would it take the others: the reconciler sends them
 
 
 def send(kind: RunKind, run_id: UUID) -> bool:
@@ -49,11 +69,20 @@ def send(kind: RunKind, run_id: UUID) -> bool:
     run again until it is taken.
     """
     try:
-        app.send_task(TASKS[kind], args=[str(run_id)], retry=False)
+        with producer() as sender:
+            app.send_task(TASKS[kind], args=[str(run_id)], producer=sender, retry=False)
     except (OperationalError, OSError) as error:
         log.warning("run %s stays queued, the broker did not take its message: %s", run_id, error)
         return False
     return True
+
+
+@contextmanager
+def producer() -> Iterator[Producer]:
+    """What sends messages, out of a pool; a broker that is away holds nobody up."""
+    pool = producers[app.connection_for_write(transport_options=BOUNDED)]
+    with pool.acquire(block=True) as sender:
+        yield sender
 
 
 def queue_run(

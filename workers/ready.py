@@ -9,9 +9,17 @@ from typing import Any
 from celery.signals import celeryd_after_setup
 
 from clara.settings import Settings, settings
-from workers import bootstrap, promotions
+from workers import bootstrap
+from workers.app import QUEUES, UPKEEP
+from workers.starting import start
 
 log = logging.getLogger(__name__)
+
+WORK = set(QUEUES) - {UPKEEP}
+"""Queues that say what a worker is for; every one has others beside them."""
+
+MODELS = {"query", "compress", "recompress"}
+"""Those that need a checkpoint."""
 
 
 @celeryd_after_setup.connect
@@ -21,15 +29,13 @@ def load(instance: Any, **_: Any) -> None:
     Raises:
         SystemExit: something is missing. Celery would log any other exception and go on.
     """
-    queues = set(instance.app.amqp.queues.consume_from)
+    queues = set(instance.app.amqp.queues.consume_from) & WORK
     try:
-        if queues & {"query", "compress"}:
-            models = bootstrap.answering().models
-            log.warning("checkpoint %s, fingerprint %s", models.checkpoint.name, models.fingerprint)
+        if queues & MODELS:
+            start(bootstrap.loaded(), bootstrap.database(), settings())
+            bootstrap.loaded().watch()
         if "ingest" in queues:
-            bootstrap.indexing()
-        if queues & {"query", "compress", "ingest"} and not settings().checkpoint:
-            promotions.watch(bootstrap.database(), bootstrap.chosen().promoted)
+            bootstrap.indexings().default()
         if queues == {"train"}:
             _stand_back(settings())
     except Exception as error:

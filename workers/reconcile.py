@@ -10,11 +10,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
-from clara.db.tables import Run, RunStatus
+from clara.db.tables import HELD, Run, RunStatus
 from clara.settings import Settings
-from workers import runs
+from workers import children, runs
 from workers.app import QUEUES, TASK_QUEUES, app
-from workers.enqueue import TASKS, transaction
+from workers.enqueue import BOUNDED, TASKS, transaction
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +23,23 @@ RESEND_AFTER_S = 15.0
 
 
 def reconcile(open_db: OpenDb, config: Settings) -> dict[str, int]:
-    """One round. Returns what it did: runs given up, taken back and sent again."""
+    """One round. Returns what it did: runs given up, taken back, woken and sent again."""
     with open_db.begin() as db:
         given_up = _give_up(db, config.run_attempts)
         taken_back = _take_back(db)
-    done = {"given_up": given_up, "taken_back": taken_back, "sent": _resend(open_db)}
+    done = {
+        "given_up": given_up,
+        "taken_back": taken_back,
+        "parents": children.wake_all(open_db),
+        "sent": _resend(open_db),
+    }
     if any(done.values()):
         log.warning("reconciled: %s", done)
     return done
 
 
 def _expired() -> Any:
-    return (Run.status == RunStatus.RUNNING) & (Run.lease_until < func.clock_timestamp())
+    return Run.status.in_(HELD) & (Run.lease_until < func.clock_timestamp())
 
 
 def _give_up(db: Session, attempts: int) -> int:
@@ -119,5 +124,5 @@ def _resend_queue(open_db: OpenDb, queue: str) -> int:
 
 
 def _messages(queue: str) -> int:
-    with app.connection_for_read() as connection:
+    with app.connection_for_read(transport_options=BOUNDED) as connection:
         return int(connection.default_channel.client.llen(queue))

@@ -1,4 +1,4 @@
-"""A run's life: queued -> running -> succeeded | failed | cancelled.
+"""A run's life: queued -> leased -> running -> succeeded | failed | cancelled.
 
 Every change is one compare-and-set in SQL that names the state it expects, so a second copy of a
 message, or a worker that lost its lease, changes nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,21 +18,34 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Text, cast, exists, func, select, update
+from sqlalchemy import Text, cast, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
-from clara.db.tables import ACTIVE, Document, DocumentStatus, Run, RunKind, RunStatus
+from clara.db.tables import ACTIVE, HELD, Document, DocumentStatus, Run, RunKind, RunStatus
 from clara.errors import Cancelled, ClaraError
+from workers.stopping import overdue
 
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (5.0, 30.0, 120.0)
 """Seconds until a failed attempt is tried again, by number of attempts so far."""
 
-
 POLL_S = 1.0
 """Seconds between two looks at the row of a held run: how soon a cancelled one is noticed."""
+
+RATE_S = 60.0
+"""Seconds that the rate of a run is averaged over."""
+
+UNCANCELLABLE = (RunKind.PURGE, RunKind.RECOMPRESS_PART)
+"""What was deleted must leave the indexes; a part is cancelled with the run it belongs to."""
+
+_CANCELLED: dict[str, Any] = {
+    "status": RunStatus.CANCELLED,
+    "lease": None,
+    "lease_until": None,
+    "finished_at": func.clock_timestamp(),
+}
 
 
 @dataclass
@@ -43,10 +57,15 @@ class Held:
     token: UUID
     lost: Event = field(default_factory=Event)
     """Set when the lease or the run itself is gone: stop, and write nothing."""
+    pace: deque[tuple[float, int]] = field(default_factory=deque)
+    """Moments of the last minute, and how far it was then."""
 
     def stopped(self) -> bool:
-        """Whether the work should stop: polled between batches and tokens."""
-        return self.lost.is_set()
+        """Whether the work should stop: polled between batches and tokens.
+
+        Because it is another's or was cancelled, or because this process should have ended by now.
+        """
+        return self.lost.is_set() or overdue()
 
 
 def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
@@ -56,7 +75,7 @@ def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
         update(Run)
         .where(Run.id == run_id, Run.status == RunStatus.QUEUED)
         .values(
-            status=RunStatus.RUNNING,
+            status=RunStatus.LEASED,
             lease=token,
             lease_until=_from_now(lease_s),
             attempts=Run.attempts + 1,
@@ -67,6 +86,17 @@ def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
     with open_db.begin() as db:
         run = db.scalar(statement)
     return Held(run, token) if run else None
+
+
+def begin(open_db: OpenDb, held: Held) -> None:
+    """Say that what the work needs is there, and that it goes on now.
+
+    Raises:
+        Cancelled: the lease is lost or the run was cancelled.
+    """
+    with open_db.begin() as db:
+        db.execute(text("SET LOCAL synchronous_commit = off"))  # lost with the server, no harm done
+        _write(db, held, {"status": RunStatus.RUNNING})
 
 
 @contextmanager
@@ -93,40 +123,56 @@ def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
 
 
 def progress(open_db: OpenDb, held: Held, done: int, total: int, **more: Any) -> None:
-    """Write how far it is.
+    """Write how far it is, and how fast it goes: from the second call on.
 
     Args:
         more: `phase` and `details`, where a kind has them.
     Raises:
         Cancelled: the lease is lost or the run was cancelled.
     """
+    values = {"done": done, "total": total, **more}
+    if rate := _rate(held, done):
+        values["rate"] = rate
     with open_db.begin() as db:
-        _write(db, held, {"done": done, "total": total, **more})
+        _write(db, held, values)
+
+
+def keep(db: Session, held: Held, **columns: Any) -> None:
+    """Write columns of a held run in the transaction of its effects: both are kept or neither.
+
+    Raises:
+        Cancelled: the lease is lost; the transaction must not be committed.
+    """
+    _write(db, held, columns)
 
 
 def cancel(db: Session, run_id: UUID) -> Run | None:
-    """Cancel a queued or running run; None where it has ended, is none, or takes no cancelling.
+    """Cancel a run that has not ended, and its children; None where it has ended, is none, or takes
+    no cancelling.
 
-    Whoever works on a running one loses its lease with it, sees that within POLL_S, and stops.
+    Whoever works on one loses its lease with it, sees that within POLL_S, and stops.
     """
     error = Cancelled(
         "the run that was to index it was cancelled", remedy="Write the document again."
     )
     statement = (
         update(Run)
-        .where(Run.id == run_id, Run.status.in_(ACTIVE), Run.kind != RunKind.PURGE)
-        .values(
-            status=RunStatus.CANCELLED,
-            lease=None,
-            lease_until=None,
-            finished_at=func.clock_timestamp(),
-        )
+        .where(Run.id == run_id, Run.status.in_(ACTIVE), Run.kind.not_in(UNCANCELLABLE))
+        .values(_CANCELLED)
         .returning(Run)
     )
     run = db.scalar(statement)
     if run:
         fail_documents(db, run, error.as_dict())
+        _cancel_children(db, [run.id])
     return run
+
+
+def _cancel_children(db: Session, parents: list[UUID]) -> None:
+    """Children of children too: a night has recompressions, and those have parts."""
+    while parents:
+        children = Run.parent_id.in_(parents) & Run.status.in_(ACTIVE)
+        parents = list(db.scalars(update(Run).where(children).values(_CANCELLED).returning(Run.id)))
 
 
 def succeed(
@@ -187,6 +233,28 @@ def pause(
         _write(db, held, values)
 
 
+def give_back(open_db: OpenDb, held: Held) -> bool:
+    """Queue it for another worker, since this one ends. Returns False where the lease was lost."""
+    try:
+        pause(open_db, held)
+    except Cancelled:
+        return False
+    return True
+
+
+def await_children(db: Session, held: Held, **more: Any) -> None:
+    """Give the lease back and stay running, until the last child has ended (`workers.children`).
+
+    Args:
+        db: the transaction that writes the children.
+        more: columns to write with it, such as `phase`.
+    Raises:
+        Cancelled: the lease is lost; the transaction must not be committed.
+    """
+    alone = {"status": RunStatus.RUNNING, "lease": None, "lease_until": None, "attempts": 0}
+    _write(db, held, alone | more)
+
+
 def finish_unless(db: Session, held: Held, left: Any, result: dict[str, Any]) -> bool:
     """End a compress run, unless `left` (a select) finds passages it has not seen.
 
@@ -222,16 +290,9 @@ def cancelled(open_db: OpenDb, held: Held, reason: Cancelled) -> bool:
 
     Returns False, and changes nothing, where the lease was lost: another worker decides then.
     """
-    values = {
-        "status": RunStatus.CANCELLED,
-        "error": reason.as_dict(),
-        "lease": None,
-        "lease_until": None,
-        "finished_at": func.clock_timestamp(),
-    }
     try:
         with open_db.begin() as db:
-            _write(db, held, values)
+            _write(db, held, _CANCELLED | {"error": reason.as_dict()})
     except Cancelled:
         return False
     return True
@@ -293,13 +354,27 @@ def _is_ours(open_db: OpenDb, held: Held) -> bool:
 
 
 def _mine(held: Held) -> Any:
-    return (Run.id == held.run.id) & (Run.lease == held.token) & (Run.status == RunStatus.RUNNING)
+    return (Run.id == held.run.id) & (Run.lease == held.token) & Run.status.in_(HELD)
 
 
 def _write(db: Session, held: Held, values: dict[str, Any]) -> None:
     mine = update(Run).where(_mine(held)).values(values).returning(Run.id)
     if db.scalar(mine) is None:
         raise Cancelled(f"run {held.run.id} was cancelled or taken over by another worker")
+
+
+def _rate(held: Held, done: int) -> float | None:
+    """Units a second since a minute ago, or since the first look; None at that one."""
+    now = monotonic()
+    if held.pace and done < held.pace[-1][1]:  # it begins anew
+        held.pace.clear()
+    held.pace.append((now, done))
+    while now - held.pace[0][0] > RATE_S and len(held.pace) > 2:
+        held.pace.popleft()
+    since, before = held.pace[0]
+    if now <= since:
+        return None
+    return round((done - before) / (now - since), 3)
 
 
 def _queued_again(error: dict[str, Any], wait_s: float) -> dict[str, Any]:

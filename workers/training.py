@@ -31,11 +31,11 @@ from clara.training.launch import launch
 from clara.training.plan import Plan
 from clara.training.progress import Trained
 from workers import bootstrap, runs
-from workers.registering import inspect
 from workers.runs import Held
 from workers.stopping import stopping
 from workers.training_files import checked, keep
 from workers.training_progress import Pace
+from workers.weights import inspect
 
 log = logging.getLogger(__name__)
 

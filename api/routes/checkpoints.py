@@ -18,6 +18,8 @@ from clara.db.tables import Checkpoint, RunKind
 from clara.errors import InvalidInput, PromotionRefused
 from clara.texts import check_characters
 from workers.enqueue import queue_run, transaction
+from workers.following import follow_all
+from workers.recompressions import PROMOTION
 
 router = APIRouter(prefix="/v1/checkpoints", tags=["checkpoints"], route_class=StrictRoute)
 
@@ -76,8 +78,9 @@ def promote(
 ) -> schemas.Checkpoint:
     """Let it serve, if it was scored and is not worse than the active one by more than a margin.
 
-    Workers notice within seconds, end what is in hand, and start again with it. Latents of another
-    fingerprint are made anew; questions in mode `auto` read text meanwhile.
+    Nothing starts again. Collections whose latents it shares are answered from it at once. For the
+    others a recompression is queued, which ends in a switch; until then the checkpoint before
+    answers. A collection that a rollback holds stays where it is.
     """
     force = _force(body)
     if config.checkpoint:
@@ -86,8 +89,11 @@ def promote(
             field="CLARA_CHECKPOINT",
             remedy="Leave it empty, start again, and promote then.",
         )
-    with open_db.begin() as db:
+    with transaction(open_db) as (db, send):
         row, verdict = registry.promote(db, checkpoint_id, margin=config.gate_margin, force=force)
+        if row.active:
+            kept = config.generations_kept
+            follow_all(db, send, row, keep=kept, reason=PROMOTION, gate=force is None)
     if not row.active:
         raise registry.refusal(row, verdict)
     return _shown(row)

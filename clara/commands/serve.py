@@ -56,6 +56,7 @@ def _api(config: Settings) -> Argv:
 def _worker(config: Settings, name: str, queues: str, threads: int) -> Argv:
     # threads: torch does not survive a fork, and `solo` would block heartbeats
     pool = ["--pool", "threads", "--concurrency", str(threads)]
+    queues = f"upkeep,{queues}"  # of every worker, before its own: see workers/app.py
     return [
         *["celery", "-A", "workers.app", "worker", "-n", f"{name}@%h", "-Q", queues, *pool],
         *["--task-events", "--without-mingle", "--loglevel", config.log_level],
@@ -63,7 +64,7 @@ def _worker(config: Settings, name: str, queues: str, threads: int) -> Argv:
 
 
 def _model_worker(config: Settings) -> Argv:
-    return _worker(config, "model", "query,compress", MODEL_THREADS)
+    return _worker(config, "model", "query,compress,recompress", MODEL_THREADS)
 
 
 def _cpu_worker(config: Settings) -> Argv:

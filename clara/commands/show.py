@@ -19,6 +19,15 @@ PHASES = ("queue", "retrieval", "rerank", "first_token", "total")
 PREVIEW_CHARS = 60
 """Characters shown of a candidate's words."""
 
+COLOURS = {
+    "succeeded": "green",
+    "failed": "red",
+    "leased": "cyan",
+    "running": "cyan",
+    "cancelled": "yellow",
+}
+"""Of a run's status."""
+
 NOISE_CHARS = 60
 """Characters shown of what an untrained checkpoint wrote."""
 
@@ -34,9 +43,15 @@ def answer(state: Json, console: Console) -> None:
         parts.append(citations(given["citations"]))
     if state.get("explanation"):
         parts += [Text(""), candidates(state["explanation"]["candidates"])]
-    parts.append(Text(timings(given["timings"]), style="dim"))
+    parts.append(Text(f"{timings(given['timings'])}{_source(given)}", style="dim"))
     title = Text.assemble((state["question"], "bold cyan"), f"  [{given['mode']}]")
     console.print(Panel(Group(*parts), title=title, title_align="left"))
+
+
+def _source(given: Json) -> str:
+    """Which generation answered, by which checkpoint; none of an earlier release's answers."""
+    number = given.get("generation")
+    return "" if number is None else f" | generation {number}, {given['checkpoint']['name']}"
 
 
 def _words(given: Json) -> Text:
@@ -135,20 +150,29 @@ def runs(rows: Sequence[Json], console: Console) -> None:
     """A table of runs, newest first."""
     table = Table(box=None, header_style="dim")
     table.add_column("id", no_wrap=True, min_width=36)  # to be copied whole
-    for heading in ("kind", "status", "progress", "tries", "created", "error"):
+    for heading in ("kind", "status", "progress", "left", "tries", "created", "error"):
         table.add_column(heading)
-    colours = {"succeeded": "green", "failed": "red", "running": "cyan", "cancelled": "yellow"}
     for row in rows:
         progress = row["progress"]
-        status = row["status"]
-        error = (row.get("error") or {}).get("message", "")
+        error = row.get("error") or {}
+        told = f"{error.get('code', '')}: {error.get('message', '')}" if error else ""
         table.add_row(
             row["id"],
             row["kind"],
-            Text(status, style=colours.get(status, "")),
+            Text(row["status"], style=COLOURS.get(row["status"], "")),
             f"{progress['done']}/{progress['total']}" if progress["total"] else "",
+            seconds(progress["seconds_left"]),
             str(row["attempts"]),
             row["created_at"][11:19],
-            Text(error[:120]),
+            Text(told[:120]),
         )
     console.print(table)
+
+
+def seconds(count: float | None) -> str:
+    """`45 s`, `12 min`, `3.5 h`; nothing where it is not known."""
+    if count is None:
+        return ""
+    if count < 120:
+        return f"{count:.0f} s"
+    return f"{count / 60:.0f} min" if count < 7200 else f"{count / 3600:.1f} h"

@@ -53,7 +53,7 @@ class Process:
     def fails(self) -> bool:
         """Whether it ends by a fault again and again.
 
-        A worker that ends well does so on purpose, to start again with a promoted checkpoint.
+        A worker that ends well was told to by somebody else.
         """
         young = time.monotonic() - self.since < STABLE_S
         return self.restarts >= RESTARTS and young and self.popen.returncode != 0

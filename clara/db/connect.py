@@ -11,6 +11,15 @@ from clara.errors import DatabaseUnavailable
 OpenDb = sessionmaker[Session]
 """`with open_db.begin() as db:` is one transaction; `with open_db() as db:` reads."""
 
+NOTICED = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A server that is gone without a word is noticed after 30 s: by default only after minutes or
+hours, in which a thread waits and a lease is not renewed. Of no effect on a local socket."""
+
 
 def connect(url: str, *, pool_size: int = 10) -> Engine:
     """Engine for a `postgresql://` address, by psycopg 3.
@@ -37,7 +46,7 @@ def connect(url: str, *, pool_size: int = 10) -> Engine:
         pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=pool_size,
-        connect_args={"connect_timeout": 5},
+        connect_args={"connect_timeout": 5} | NOTICED,
     )
 
 

@@ -67,6 +67,12 @@ class RunKind(StrEnum):
     """One stage of training, from its data to a registered checkpoint."""
     REGISTER = "register"
     """Look through a checkpoint's folder and write its row."""
+    RECOMPRESS = "recompress"
+    """Bring a collection's latents up to a checkpoint: plan, parts, gate, switch."""
+    RECOMPRESS_PART = "recompress_part"
+    """A few minutes of a recompression; its child."""
+    NIGHT = "night"
+    """One nightly round over all collections, whose recompressions are its children."""
 
 
 class RunStatus(StrEnum):
@@ -74,8 +80,10 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     """Committed; waiting for a worker."""
+    LEASED = "leased"
+    """A worker has it, and gets ready: it loads a model, or waits for its turn."""
     RUNNING = "running"
-    """A worker holds its lease."""
+    """Work is being done: by the worker that holds its lease, or, without one, by its children."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     """Tried as often as allowed, or an error that trying again cannot help."""
@@ -83,7 +91,24 @@ class RunStatus(StrEnum):
     """Stopped by its user."""
 
 
-ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
+HELD = (RunStatus.LEASED, RunStatus.RUNNING)
+"""A worker may have it in hand."""
+
+ACTIVE = (RunStatus.QUEUED, *HELD)
+"""It has not ended."""
+
+
+class GenerationStatus(StrEnum):
+    """What a generation is good for."""
+
+    BUILDING = "building"
+    """Its latents are being made, beside the active one."""
+    ACTIVE = "active"
+    """Questions are answered from it."""
+    KEPT = "kept"
+    """It was active, and can be again at once: its latents are still there."""
+    DROPPED = "dropped"
+    """Given up, refused by the gate, or older than the ones that are kept; its latents go."""
 
 
 class Collection(Base):
@@ -97,7 +122,49 @@ class Collection(Base):
     replaced: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     """Grows with every commit that puts passages in the place of others: a question that finds it
     changed looks again."""
+    held: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it stays at its generation whatever is promoted: a rollback holds it, a
+    recompression that was asked for lets it go."""
     created_at: Mapped[Created]
+
+
+class Generation(Base):
+    """One complete derived state of a collection, for one checkpoint.
+
+    Its latents are those of its fingerprint, so two generations of one fingerprint share them.
+    """
+
+    __tablename__ = "generation"
+    __table_args__ = (
+        UniqueConstraint("collection_id", "number"),
+        Index(
+            "uq_generation_active",
+            "collection_id",
+            unique=True,
+            postgresql_where=text("status = 'active'"),
+        ),
+        Index(
+            "uq_generation_building",
+            "collection_id",
+            unique=True,
+            postgresql_where=text("status = 'building'"),
+        ),
+    )
+    id: Mapped[Key]
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    """From 1, within its collection."""
+    checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoint.id"))
+    fingerprint: Mapped[str] = mapped_column(Text)
+    """Of its latents."""
+    status: Mapped[GenerationStatus] = mapped_column(_enum(GenerationStatus, "status"))
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    """The recompression that built it; none for a collection's first."""
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """What the recall gate measured before the switch."""
+    created_at: Mapped[Created]
+    activated_at: Mapped[Moment | None]
+    """When it became the active one last."""
 
 
 class Document(Base):
@@ -193,6 +260,11 @@ class Latent(Base):
     """Numbers per vector (hidden size)."""
     checksum: Mapped[int] = mapped_column(BigInteger)
     """CRC-32 of `block`."""
+    fidelity: Mapped[float | None]
+    """Share of the passage's numbers and names that the text told from this block keeps, where an
+    audit looked."""
+    serve_as_text: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the fidelity is too low to answer from the block: mode `auto` reads the words."""
     created_at: Mapped[Created]
 
 
@@ -268,10 +340,23 @@ class Run(Base):
             "uq_run_active_compress",
             "collection_id",
             unique=True,
-            postgresql_where=text("kind = 'compress' AND status IN ('queued', 'running')"),
+            postgresql_where=text(
+                "kind = 'compress' AND status IN ('queued', 'leased', 'running')"
+            ),
         ),
+        Index(
+            "uq_run_active_recompress",
+            "collection_id",
+            unique=True,
+            postgresql_where=text(
+                "kind = 'recompress' AND status IN ('queued', 'leased', 'running')"
+            ),
+        ),
+        Index("ix_run_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     )
     id: Mapped[Key]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"))
+    """The run it is a part of, which goes on once all its children have ended."""
     kind: Mapped[RunKind] = mapped_column(_enum(RunKind, "kind"))
     status: Mapped[RunStatus] = mapped_column(_enum(RunStatus, "status"), default=RunStatus.QUEUED)
     collection_id: Mapped[UUID | None] = mapped_column(
@@ -283,6 +368,8 @@ class Run(Base):
     done: Mapped[int] = mapped_column(default=0)
     """Progress, in the unit of the kind: documents, passages, questions or steps."""
     total: Mapped[int] = mapped_column(default=0)
+    rate: Mapped[float | None]
+    """Units a second, as of the last minute of work."""
     phase: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
     """What is being done, where a kind has several parts."""
     details: Mapped[dict[str, Any]] = mapped_column(
@@ -302,6 +389,25 @@ class Run(Base):
     sent_at: Mapped[Created]
     """When a message about it was last handed to the broker."""
     started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+
+
+class Night(Base):
+    """One tick of a schedule: however many beats there are, it is worked off once."""
+
+    __tablename__ = "night"
+    __table_args__ = (UniqueConstraint("schedule", "tick"),)
+    id: Mapped[Key]
+    schedule: Mapped[str] = mapped_column(Text)
+    """Cron expression and time zone."""
+    tick: Mapped[Moment]
+    """When it was due."""
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    report: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, default=dict, server_default=text("'{}'::jsonb")
+    )
+    """By collection: what was stale, what was done, what remains."""
+    created_at: Mapped[Created]
     finished_at: Mapped[Moment | None]
 
 
@@ -342,6 +448,10 @@ class Answer(Base):
     mode: Mapped[Mode] = mapped_column(_enum(Mode, "mode"))
     """As answered: latent or text, never auto."""
     checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoint.id"))
+    generation_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("generation.id", ondelete="SET NULL"), index=True
+    )
+    """What its latents were of; one generation for all of them."""
     reranked_by: Mapped[str] = mapped_column(Text)
     """`latent` (cosine of latents, a trained checkpoint) or `fusion` (BM25 and encoder ranks)."""
     notices: Mapped[list[str]] = mapped_column(JSONB, default=list)

@@ -50,15 +50,21 @@ def answer_question(asked: Asked, answering: Answering, *, stopped: Callable[[],
     return _generate(asked, retrieved, answering, stopped)
 
 
-def _mode(asked: Asked, chosen: Sequence[Read], latents: dict[UUID, Tensor], trained: bool) -> Mode:
+def _mode(
+    asked: Asked, chosen: Sequence[Read], latents: dict[UUID, Tensor], answering: Answering
+) -> Mode:
     """How the passages are read.
 
     Raises:
         LatentsNotReady: latent mode was asked for and is not possible yet.
     """
-    missing = sum(read.candidate.passage_id not in latents for read in chosen)
+    ids = [read.candidate.passage_id for read in chosen]
+    missing = sum(id_ not in latents for id_ in ids)
     if asked.mode is Mode.AUTO:
-        return Mode.LATENT if trained and not missing else Mode.TEXT
+        if missing or not answering.models.checkpoint.trained:
+            return Mode.TEXT
+        unfaithful = answering.latents.as_text(answering.fingerprint, ids)
+        return Mode.TEXT if unfaithful else Mode.LATENT
     if asked.mode is Mode.LATENT and missing:
         raise LatentsNotReady(
             f"{missing} of the {len(chosen)} chosen passages have no latent yet",
@@ -74,7 +80,7 @@ def _generate(
 ) -> Answered:
     chosen, latents = retrieved.chosen, retrieved.latents
     trained = answering.models.checkpoint.trained
-    mode = _mode(asked, chosen, latents, trained)
+    mode = _mode(asked, chosen, latents, answering)
     generator = answering.models.generator
     options: dict[str, Any] = {
         "max_new_tokens": asked.max_answer_tokens,

@@ -48,6 +48,13 @@ class Answering:
     """Where the two retrievers run at once."""
     checkpoint_id: UUID
     limits: Limits
+    latents_of: str | None = None
+    """Fingerprint of the latents it reads, where they were made in another precision."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the latents it reads."""
+        return self.latents_of or self.models.fingerprint
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from clara.db.connect import OpenDb
 from clara.db.tables import Document, DocumentStatus, Latent, Passage
 from clara.errors import Cancelled, TextTooLong
+from clara.pipeline.latent_vectors import add_vectors
 from clara.pipeline.reading import Tokenizer, reading, shown_title
-from clara.retrieval.ports import LatentStore
+from clara.retrieval.ports import DenseIndex, LatentStore
 
 if TYPE_CHECKING:
     from clara.model.compressor import Compressor
@@ -41,6 +42,8 @@ class Compressing:
     doc_max_length: int
     on_processor: bool
     """Whether the models compute on the CPU, which indexing needs too."""
+    vectors: DenseIndex | None = None
+    """Where the checkpoint's own dense vectors go, where latents make them."""
 
 
 @dataclass
@@ -54,11 +57,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Passage:
+class Uncompressed:
+    """A passage, as the compressor reads it."""
+
     id: UUID
     document_id: UUID
     title: str
     text: str
+    tokens: int
+    collection_id: UUID
 
 
 def lacking(collection: UUID, fingerprint: str, skipped: Sequence[UUID] = ()) -> Any:
@@ -92,7 +99,9 @@ def compress_collection(
             break
         if stopped():
             raise Cancelled("compression was stopped")
-        progress.skipped += _compress(page, compressing, stopped)
+        progress.skipped += compress_page(page, compressing, stopped)
+        with compressing.open_db.begin() as db:
+            mark_indexed(db, list({p.document_id for p in page}), compressing.fingerprint)
         progress.done += len(page)
         on_batch(progress)
     return progress
@@ -119,22 +128,34 @@ def _count(collection: UUID, compressing: Compressing) -> Progress:
     return Progress(done=(total or 0) - (left or 0), total=total or 0)
 
 
-def _page(collection: UUID, compressing: Compressing, skipped: Sequence[UUID]) -> list[_Passage]:
+def _page(
+    collection: UUID, compressing: Compressing, skipped: Sequence[UUID]
+) -> list[Uncompressed]:
     """The next passages to compress, with the words the compressor reads."""
-    wanted = lacking(collection, compressing.fingerprint, skipped).limit(PAGE).subquery()
     with compressing.open_db() as db:
-        rows = db.execute(
-            select(Passage.id, Passage.document_id, Passage.title, Passage.text).join(
-                wanted, wanted.c.id == Passage.id
-            )
-        )
-        return [_Passage(*row) for row in rows]
+        return read_page(db, lacking(collection, compressing.fingerprint, skipped).limit(PAGE))
 
 
-def _compress(
-    page: Sequence[_Passage], compressing: Compressing, stopped: Callable[[], bool]
+def read_page(db: Session, wanted: Any) -> list[Uncompressed]:
+    """The words of the passages whose ids a select gives, by id."""
+    ids = wanted.subquery()
+    columns = (Passage.id, Passage.document_id, Passage.title, Passage.text, Passage.tokens)
+    rows = db.execute(
+        select(*columns, Passage.collection_id)
+        .join(ids, ids.c.id == Passage.id)
+        .order_by(Passage.id)
+    )
+    return [Uncompressed(*row) for row in rows]
+
+
+def compress_page(
+    page: Sequence[Uncompressed], compressing: Compressing, stopped: Callable[[], bool]
 ) -> list[UUID]:
-    """Compress and keep one page. Returns the passages that could not be."""
+    """Compress and keep one page. Returns the passages that could not be.
+
+    Raises:
+        Cancelled: `stopped` said so between two batches; nothing of the page is kept.
+    """
     limit = compressing.doc_max_length
     texts = [
         reading(shown_title(p.title, compressing.tokenizer, max_tokens=limit), p.text) for p in page
@@ -144,13 +165,17 @@ def _compress(
     except TextTooLong as error:
         if len(page) > 1:  # find the one, so that it does not stop the others
             halves = page[: len(page) // 2], page[len(page) // 2 :]
-            return [bad for half in halves for bad in _compress(half, compressing, stopped)]
+            return [bad for half in halves for bad in compress_page(half, compressing, stopped)]
         log.warning("passage %s stays text: %s", page[0].id, error)
         return [page[0].id]
-    compressing.latents.put(
-        compressing.fingerprint,
-        {passage.id: block for passage, block in zip(page, blocks, strict=True)},
-    )
-    with compressing.open_db.begin() as db:
-        mark_indexed(db, list({p.document_id for p in page}), compressing.fingerprint)
+    made = {passage.id: block for passage, block in zip(page, blocks, strict=True)}
+    if compressing.vectors is not None:  # first: latents that are there are not looked at again
+        add_vectors(
+            page[0].collection_id,
+            made,
+            compressing.vectors,
+            open_db=compressing.open_db,
+            engine=compressing.engine,
+        )
+    compressing.latents.put(compressing.fingerprint, made)
     return []

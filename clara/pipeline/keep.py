@@ -20,10 +20,20 @@ from clara.pipeline.retrieve import Considered
 from clara.types import Fate
 
 
-def write_answer(db: Session, asked: Asked, answered: Answered, checkpoint_id: UUID) -> None:
+def write_answer(
+    db: Session,
+    asked: Asked,
+    answered: Answered,
+    checkpoint_id: UUID,
+    generation_id: UUID | None = None,
+) -> None:
     """Insert the answer, its citations, and where asked for its candidates.
 
     A passage whose document was deleted meanwhile is not cited: its words are gone for good.
+
+    Args:
+        checkpoint_id: whose models answered.
+        generation_id: what they answered from.
     """
     db.add(
         Answer(
@@ -31,6 +41,7 @@ def write_answer(db: Session, asked: Asked, answered: Answered, checkpoint_id: U
             text=answered.text.replace("\x00", ""),
             mode=answered.mode,
             checkpoint_id=checkpoint_id,
+            generation_id=generation_id,
             reranked_by=answered.retrieved.reranked_by,
             notices=answered.notices,
             degraded=answered.retrieved.degraded,

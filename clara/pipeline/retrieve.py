@@ -70,7 +70,7 @@ def retrieve(asked: Asked, answering: Answering) -> Retrieved:
     """
     _check(asked, answering)
     started = perf_counter()
-    vector = answering.encoder.encode([asked.text])[0]
+    vector = answering.encoder.encode_questions([asked.text])[0]
     encoded = perf_counter()
     found = steady(asked.collection_id, answering.open_db, lambda: _look(asked, vector, answering))
     retrieved = perf_counter()
@@ -179,7 +179,7 @@ def _latents(asked: Asked, passages: Sequence[Read], answering: Answering) -> di
         return {}
     ranked = passages[: answering.limits.max_candidates]
     ids = [one.candidate.passage_id for one in ranked]
-    return answering.latents.get(answering.models.fingerprint, ids)
+    return answering.latents.get(answering.fingerprint, ids)
 
 
 def _rank(

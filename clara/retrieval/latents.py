@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from threading import Lock
+from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import delete, text, tuple_
+from sqlalchemy import delete, select, text, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from torch import Tensor
@@ -26,6 +27,9 @@ from clara.retrieval.ports import LatentStore
 from clara.types import LatentForm
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 60.0
+"""Seconds that an audit's mark may take to be heeded everywhere."""
 
 # A passage that is being deleted is locked by its deletion: it is passed over like one that is
 # gone, without waiting, so that neither side can hold up the other.
@@ -64,11 +68,20 @@ class PostgresLatents:
 
     Args:
         form: how blocks are written; any form is read.
+        damaged: told of passages whose block was damaged and is deleted, by the thread that asked
+            for them, which may hold locks: it must not wait for any.
     """
 
-    def __init__(self, open_db: OpenDb, *, form: LatentForm = LatentForm.BF16) -> None:
+    def __init__(
+        self,
+        open_db: OpenDb,
+        *,
+        form: LatentForm = LatentForm.BF16,
+        damaged: Callable[[Sequence[UUID]], object] | None = None,
+    ) -> None:
         self._open_db = open_db
         self._form = form
+        self._damaged = damaged
 
     def put(self, fingerprint: str, blocks: Mapping[UUID, Tensor]) -> None:
         """Write blocks (rows, width) in one transaction; deleted passages are left out.
@@ -95,7 +108,19 @@ class PostgresLatents:
                 damaged.append(row)
         if damaged:
             self._delete(fingerprint, damaged)
+            if self._damaged is not None:
+                self._damaged([row.passage_id for row in damaged])
         return found
+
+    def as_text(self, fingerprint: str, passages: Sequence[UUID]) -> set[UUID]:
+        """Those whose block is marked as unfaithful."""
+        if not passages:
+            return set()
+        marked = select(Latent.passage_id).where(
+            Latent.passage_id.in_(passages), Latent.fingerprint == fingerprint, Latent.serve_as_text
+        )
+        with _explained(), self._open_db() as db:
+            return set(db.scalars(marked))
 
     def _rows(self, fingerprint: str, passages: Sequence[UUID]) -> list[_Row]:
         """By the driver's own cursor, in binary: as text it takes four times as long."""
@@ -122,19 +147,24 @@ class PostgresLatents:
 class CachedLatents:
     """LatentStore that keeps the blocks read last in memory; safe to share between threads.
 
-    An entry never goes stale, since a passage whose text changes gets another id. Writing fills
-    nothing: compressing a whole collection must not push out what questions use. The tensors are
-    shared between callers, who must not change them.
+    A block never goes stale, since a passage whose text changes gets another id; whether its words
+    are read instead does, and is asked for anew after a while. Writing fills nothing: compressing a
+    whole collection must not push out what questions use. The tensors are shared between callers,
+    who must not change them.
 
     Args:
         max_bytes: bound of what is kept, in bytes of blocks.
+        look_s: seconds until an audit's marks are looked at again.
     """
 
-    def __init__(self, store: LatentStore, max_bytes: int) -> None:
+    def __init__(self, store: LatentStore, max_bytes: int, *, look_s: float = LOOK_S) -> None:
         self._store = store
         self._max_bytes = max_bytes
+        self._look_s = look_s
         self._lock = Lock()
         self._blocks: OrderedDict[tuple[str, UUID], Tensor] = OrderedDict()
+        self._marks: dict[tuple[str, UUID], tuple[bool, float]] = {}
+        """Of kept blocks: whether their words are read, and until when that is believed."""
         self._bytes = 0
 
     @property
@@ -168,6 +198,20 @@ class CachedLatents:
             found.update(read)
         return found
 
+    def as_text(self, fingerprint: str, passages: Sequence[UUID]) -> set[UUID]:
+        """From memory where known of late, the rest from the store in one call."""
+        now = monotonic()
+        with self._lock:
+            marks = {p: self._marks.get((fingerprint, p), (False, now)) for p in passages}
+        found = {p for p, (marked, until) in marks.items() if marked and until > now}
+        if unknown := [p for p, (_, until) in marks.items() if until <= now]:
+            read = self._store.as_text(fingerprint, unknown)
+            found |= read
+            with self._lock:
+                for key in [(fingerprint, p) for p in unknown if (fingerprint, p) in self._blocks]:
+                    self._marks[key] = (key[1] in read, now + self._look_s)
+        return found
+
     def _keep(self, key: tuple[str, UUID], block: Tensor) -> None:
         self._forget(key)
         if block.nbytes > self._max_bytes:
@@ -175,10 +219,12 @@ class CachedLatents:
         self._blocks[key] = block
         self._bytes += block.nbytes
         while self._bytes > self._max_bytes:
-            _, oldest = self._blocks.popitem(last=False)
-            self._bytes -= oldest.nbytes
+            oldest, dropped = self._blocks.popitem(last=False)
+            self._marks.pop(oldest, None)
+            self._bytes -= dropped.nbytes
 
     def _forget(self, key: tuple[str, UUID]) -> None:
+        self._marks.pop(key, None)
         block = self._blocks.pop(key, None)
         if block is not None:
             self._bytes -= block.nbytes

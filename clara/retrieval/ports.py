@@ -137,3 +137,10 @@ class LatentStore(Protocol):
         A block that fails its checksum is left out, logged, and deleted, so that it is made anew.
         """
         ...
+
+    def as_text(self, fingerprint: str, passages: Sequence[UUID]) -> set[UUID]:
+        """Those of some passages whose block an audit found to lose too much: read their words.
+
+        What an audit finds may take a minute to be known here.
+        """
+        ...

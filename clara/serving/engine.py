@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from threading import Condition, Thread, current_thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clara.errors import Cancelled, EngineClosed
@@ -32,13 +33,14 @@ class Engine:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "clara-engine") -> None:
         self._urgent: deque[Callable[[], None]] = deque()
         self._bulk: deque[Callable[[], None]] = deque()
         self._pending: set[Future[Any]] = set()
         self._change = Condition()
         self._closed = False
-        self._thread = Thread(target=self._work, name="clara-engine", daemon=True)
+        self._began: float | None = None
+        self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, task: Callable[[], T], *, urgent: bool) -> Future[T]:
@@ -110,9 +112,17 @@ class Engine:
         with self._change:
             self._pending.discard(future)
 
+    def busy_s(self) -> float:
+        """Seconds that the task in hand has taken so far; 0 where there is none."""
+        began = self._began
+        return 0.0 if began is None else monotonic() - began
+
     def _work(self) -> None:
         while (task := self._next()) is not None:
+            self._began = monotonic()
             task()
+            self._began = None
+            del task  # one that is kept while it waits keeps a model from being dropped
 
     def _next(self) -> Callable[[], None] | None:
         """The next task; None once the engine is closed and empty."""

@@ -45,7 +45,7 @@ def operations(client: TestClient) -> list[tuple[str, dict[str, Any]]]:
 
 def test_every_route_says_what_it_does_answers_and_refuses(client: TestClient) -> None:
     found = operations(client)
-    assert len(found) == 32
+    assert len(found) >= 32
     for name, operation in found:
         assert operation["summary"], name
         assert operation["description"], name

@@ -8,13 +8,15 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from api.app import create_app
+from clara import generations
 from clara.db.connect import OpenDb
 from clara.db.tables import Checkpoint, Run, RunKind
 from clara.settings import Settings
 from tests.api.conftest import Queued, Rows, assert_problem
-from tests.factories import make_checkpoint
+from tests.factories import make_checkpoint, make_collection
 
 CHECKPOINTS = "/v1/checkpoints"
 GOOD = {"nq": {"n": 100, "cover_em": 0.5, "recall@5": 0.8}}
@@ -123,6 +125,68 @@ def test_a_scored_checkpoint_is_promoted_and_takes_the_others_place(
     assert found["gate"]["against"] == str(first)
     active = {one["id"]: one["active"] for one in client.get(CHECKPOINTS).json()["checkpoints"]}
     assert active == {str(first): False, str(second): True}
+
+
+def answered_from(db: OpenDb, checkpoint: UUID, **values: Any) -> UUID:
+    """A collection whose first generation is of this checkpoint."""
+    with db.begin() as session:
+        collection = make_collection(session, **values)
+        generations.ensure(session, collection.id, session.get_one(Checkpoint, checkpoint))
+        return collection.id
+
+
+def active(db: OpenDb, collection: UUID) -> tuple[int, UUID]:
+    with db() as session:
+        found = generations.active(session, collection)
+    assert found
+    return found.number, found.checkpoint_id
+
+
+def test_collections_follow_a_promotion_at_once_where_they_share_its_latents(
+    client: TestClient, db: OpenDb, queued: Queued
+) -> None:
+    old, new = made(db, fingerprint="f"), made(db, fingerprint="f", scores=GOOD)
+    one, other = answered_from(db, old), answered_from(db, old)
+    held = answered_from(db, old, held=True)
+    assert promote(client, new).status_code == 200
+    assert active(db, one) == active(db, other) == (2, new)
+    assert active(db, held) == (1, old)
+    assert queued("recompress") == []
+
+
+def test_for_other_collections_a_promotion_queues_a_recompression_through_the_gate(
+    client: TestClient, db: OpenDb, queued: Queued
+) -> None:
+    old, new = made(db, fingerprint="f"), made(db, fingerprint="g", scores=GOOD)
+    one = answered_from(db, old)
+    answered_from(db, old, held=True)
+    with db.begin() as session:
+        make_collection(session)  # of no generation yet
+    for _ in range(2):  # the second finds it under way
+        assert promote(client, new).status_code == 200
+        with db() as session:
+            (run,) = session.scalars(select(Run).where(Run.kind == RunKind.RECOMPRESS))
+    assert run.collection_id == one
+    wanted = {"checkpoint_id": str(new), "reason": "promotion", "gate": True}
+    assert wanted.items() <= run.inputs.items()
+    assert queued("recompress") == [("recompress_collection", [str(run.id)])]
+    assert active(db, one) == (1, old)
+
+
+def test_force_overrules_both_gates(client: TestClient, db: OpenDb) -> None:
+    old, new = made(db, fingerprint="f"), made(db, fingerprint="g")
+    answered_from(db, old)
+    promote(client, new, force=True, reason="it leaks")
+    with db() as session:
+        (run,) = session.scalars(select(Run).where(Run.kind == RunKind.RECOMPRESS))
+    assert run.inputs["gate"] is False
+
+
+def test_a_refused_promotion_moves_no_collection(client: TestClient, db: OpenDb) -> None:
+    old, new = made(db, fingerprint="f"), made(db, fingerprint="f")
+    one = answered_from(db, old)
+    assert promote(client, new).status_code == 409
+    assert active(db, one) == (1, old)
 
 
 def test_a_checkpoint_nobody_evaluated_is_refused(client: TestClient, db: OpenDb) -> None:

@@ -65,7 +65,7 @@ def test_a_collection_says_how_much_is_in_it(
             make_run(session, status=status, collection=papers)
     found = client.get("/v1/collections/papers").json()
     assert found["documents"] == {"pending": 1, "searchable": 0, "indexed": 1, "failed": 1}
-    assert (found["passages"], found["latents"], found["active_runs"]) == (2, 1, 2)
+    assert (found["passages"], found["latents"], found["active_runs"]) == (2, 1, 3)
 
 
 def test_an_empty_collection_counts_nothing(client: TestClient, papers: Collection) -> None:

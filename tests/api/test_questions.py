@@ -20,6 +20,7 @@ from tests.factories import (
     make_checkpoint,
     make_citation,
     make_document,
+    make_generation,
     make_passage,
     make_question,
     make_run,
@@ -112,6 +113,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
             notices=["The checkpoint is untrained."],
             degraded=["lexical"],
             timings={"total": 12.5},
+            generation_id=make_generation(session, papers, checkpoint, number=3).id,
         )
         document = make_document(session, papers, words, source="a.txt")
         last = make_passage(session, document, 16, 32)
@@ -141,6 +143,7 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
         "mode": "text",
         "reranked_by": "fusion",
         "checkpoint": {"name": "tiny", "fingerprint": "f" * 64, "trained": False},
+        "generation": 3,
         "notices": ["The checkpoint is untrained."],
         "degraded": ["lexical"],
         "timings": {"total": 12.5},
@@ -182,6 +185,15 @@ def test_an_answer_comes_with_its_citations_in_three_queries(
             },
         ],
     }
+
+
+def test_an_answer_of_an_earlier_release_names_no_generation(
+    client: TestClient, db: OpenDb, papers: Collection
+) -> None:
+    with db.begin() as session:
+        question = make_question(session, papers)
+        make_answer(session, question)
+    assert client.get(f"/v1/questions/{question.id}").json()["answer"]["generation"] is None
 
 
 def test_waiting_returns_as_soon_as_the_answer_is_there(

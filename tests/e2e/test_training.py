@@ -49,6 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, servers_home: Path) -> Ite
         training_threads=1,
         max_answer_tokens=4,
         min_score=-1.0,
+        agreement_margin=1.0,  # a random model agrees with itself by chance
     )
     with system(config) as running, Client(running.api) as client:
         wait_until_ready(running, client)
@@ -140,8 +141,10 @@ def test_a_training_survives_its_worker_and_stops_when_it_is_cancelled(
 
 
 def test_a_training_ends_in_a_checkpoint_that_is_promoted_and_answers(
-    client: Client,
+    client: Client, running: Running
 ) -> None:
+    """No worker starts again: the collection is recompressed and switched while it answers."""
+    workers = pids(running)
     client.create_collection("shop", exist_ok=True)
     client.write_documents("shop", [SourceDocument("Bees dance on the comb.", external_id="b")])
     run_id = start(client, "mine", steps=4, dev=["records.jsonl"])
@@ -159,20 +162,31 @@ def test_a_training_ends_in_a_checkpoint_that_is_promoted_and_answers(
     assert cited["checkpoint"]["trained"] is True
     assert cited["mode"] == "latent"
     assert cited["citations"][0]["external_id"] == "b"
+    assert cited["generation"] == 2
+    assert pids(running) == workers
 
 
 def test_another_generator_over_the_same_latents_serves_with_nothing_recompressed(
-    client: Client, tmp_path: Path
+    client: Client, running: Running, tmp_path: Path
 ) -> None:
+    workers = pids(running)
     (serving,) = [row for row in client.checkpoints() if row["active"]]
     louder = copied(Path(serving["path"]), tmp_path / "louder")
     with pytest.raises(ApiProblem, match="never evaluated"):
         promote.promote(client, louder, QUIET)
-    before = client.runs(kind="compress")
+    before = client.runs(kind="compress"), client.runs(kind="recompress")
     promote.promote(client, louder, QUIET, force="to hear it")
     until(lambda: asked(client)["checkpoint"]["name"] == "louder")
     assert asked(client)["checkpoint"]["fingerprint"] == serving["fingerprint"]
-    assert client.runs(kind="compress") == before
+    assert asked(client)["generation"] == 3
+    assert (client.runs(kind="compress"), client.runs(kind="recompress")) == before
+    assert pids(running) == workers
+
+
+def pids(running: Running) -> dict[str, int]:
+    """Of the processes that answer and index."""
+    names = ("model-worker", "cpu-worker")
+    return {name: worker_of(running, name).popen.pid for name in names}
 
 
 def answered_by(client: Client) -> str | None:

@@ -36,7 +36,7 @@ def record(
     config = Settings(_env_file=None, home=tmp_path, base_model=str(base), device="cpu")
     engine = Engine()
     monkeypatch.setattr(bootstrap, "database", lambda: db)
-    monkeypatch.setattr(bootstrap, "engine", lambda: engine)
+    monkeypatch.setattr(bootstrap, "loader", lambda: engine)
     monkeypatch.setattr(tasks, "settings", lambda: config)
     yield
     engine.close()

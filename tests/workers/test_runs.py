@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from clara.db.tables import Collection, Document, DocumentStatus, Run, RunKind, 
 from clara.documents import create_collection, write_documents
 from clara.errors import Cancelled, DamagedFile, IndexUnavailable
 from clara.types import SourceDocument
-from workers import runs
+from workers import runs, stopping
 from workers.enqueue import queue_compress, transaction
 
 LEASE_S = 30.0
@@ -39,10 +40,16 @@ def taken(db: OpenDb, run_id: UUID) -> runs.Held:
     return held
 
 
+def begun(db: OpenDb, run_id: UUID) -> runs.Held:
+    held = taken(db, run_id)
+    runs.begin(db, held)
+    return held
+
+
 def test_taking_a_run_counts_an_attempt_and_sets_a_lease(db: OpenDb) -> None:
     held = taken(db, queued(db))
     row = stored(db, held.run.id)
-    assert (row.status, row.attempts, row.lease) == (RunStatus.RUNNING, 1, held.token)
+    assert (row.status, row.attempts, row.lease) == (RunStatus.LEASED, 1, held.token)
     assert row.started_at
     assert row.lease_until
     assert row.lease_until > row.started_at
@@ -59,8 +66,19 @@ def test_a_run_that_is_not_there_is_not_taken(db: OpenDb) -> None:
     assert runs.take(db, uuid4(), lease_s=LEASE_S) is None
 
 
+def test_a_run_is_running_once_its_worker_is_ready(db: OpenDb) -> None:
+    held = begun(db, queued(db))
+    row = stored(db, held.run.id)
+    assert (row.status, row.attempts, row.lease) == (RunStatus.RUNNING, 1, held.token)
+    late = taken(db, queued(db))
+    with db.begin() as session:
+        runs.cancel(session, late.run.id)
+    with pytest.raises(Cancelled):
+        runs.begin(db, late)
+
+
 def test_success_is_written_with_its_effects_or_not_at_all(db: OpenDb) -> None:
-    held = taken(db, queued(db))
+    held = begun(db, queued(db))
     with db() as session:
         runs.succeed(session, held, {}, {})
         session.rollback()
@@ -77,9 +95,14 @@ def test_a_worker_that_lost_its_lease_cannot_write(db: OpenDb) -> None:
     late = taken(db, queued(db))
     with db.begin() as session:
         session.execute(update(Run).values(status=RunStatus.QUEUED, lease=None))
-    taken(db, late.run.id)
+    begun(db, late.run.id)
     with pytest.raises(Cancelled), db.begin() as session:
         runs.succeed(session, late, {}, {})
+    with pytest.raises(Cancelled), db.begin() as session:
+        runs.await_children(session, late)
+    with pytest.raises(Cancelled):
+        runs.begin(db, late)
+    assert not runs.give_back(db, late)
     with pytest.raises(Cancelled):
         runs.progress(db, late, 1, 2)
     runs.fail(db, late, DamagedFile("too late"), attempts=3)
@@ -172,7 +195,7 @@ def test_an_ingest_that_commits_late_is_seen_by_the_compress_run_or_queues_anoth
         collection = create_collection(session, "shop")
         first = queue_compress(session, lambda *_: None, collection.id)
     assert first
-    held = taken(db, first)
+    held = begun(db, first)
     lacking = select(Document.id).where(Document.collection_id == collection.id)
     with ThreadPoolExecutor(1) as pool:
         with db.begin() as ingest:
@@ -237,4 +260,75 @@ def test_a_lost_run_is_not_cancelled_by_who_lost_it(db: OpenDb) -> None:
         session.execute(update(Run).values(status=RunStatus.QUEUED, lease=None))
     taken(db, late.run.id)
     assert not runs.cancelled(db, late, Cancelled("gone"))
-    assert stored(db, late.run.id).status is RunStatus.RUNNING
+    assert stored(db, late.run.id).status is RunStatus.LEASED
+
+
+def test_a_run_tells_how_fast_it_goes_from_the_second_look_on(
+    db: OpenDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(runs, "monotonic", lambda: now)
+    held = begun(db, queued(db))
+    rates = []
+    for seconds, done in [(0, 10), (10, 30), (30, 70), (50, 110), (10, 5), (10, 55)]:
+        now += seconds
+        runs.progress(db, held, done, 200)
+        rates.append(stored(db, held.run.id).rate)
+    # of the last minute; where it begins anew, the last one known stays
+    assert rates == [None, 2.0, 1.5, 0.8, 0.8, 5.0]
+
+
+def test_cancelling_a_run_cancels_its_children_and_theirs(db: OpenDb) -> None:
+    night = queued(db, kind=RunKind.NIGHT, status=RunStatus.RUNNING)
+    whole = queued(db, kind=RunKind.RECOMPRESS, status=RunStatus.RUNNING, parent_id=night)
+    parts = [
+        queued(db, kind=RunKind.RECOMPRESS_PART, status=status, parent_id=whole)
+        for status in (RunStatus.SUCCEEDED, RunStatus.QUEUED, RunStatus.QUEUED)
+    ]
+    held = begun(db, parts[1])
+    other = queued(db, kind=RunKind.RECOMPRESS)
+    with db.begin() as session:
+        assert runs.cancel(session, night)
+    assert [stored(db, run_id).status for run_id in (night, whole, *parts, other)] == [
+        RunStatus.CANCELLED,
+        RunStatus.CANCELLED,
+        RunStatus.SUCCEEDED,
+        RunStatus.CANCELLED,
+        RunStatus.CANCELLED,
+        RunStatus.QUEUED,
+    ]
+    with pytest.raises(Cancelled):
+        runs.progress(db, held, 1, 2)
+
+
+def test_a_part_is_not_cancelled_by_itself(db: OpenDb) -> None:
+    whole = queued(db, kind=RunKind.RECOMPRESS, status=RunStatus.RUNNING)
+    part = queued(db, kind=RunKind.RECOMPRESS_PART, parent_id=whole)
+    with db.begin() as session:
+        assert runs.cancel(session, part) is None
+    assert stored(db, part).status is RunStatus.QUEUED
+
+
+def test_what_is_given_back_is_no_failed_attempt_and_due_at_once(db: OpenDb) -> None:
+    held = begun(db, queued(db, attempts=1))
+    assert runs.give_back(db, held)
+    row = stored(db, held.run.id)
+    assert (row.status, row.attempts, row.lease) == (RunStatus.QUEUED, 0, None)
+    assert taken(db, held.run.id)
+
+
+def test_work_is_told_to_stop_some_time_after_its_process_was(
+    db: OpenDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question in hand is finished if that takes seconds, and given back if it does not."""
+    held = begun(db, queued(db))
+    monkeypatch.setattr(stopping, "FINISH_S", 0.05)
+    stopping._STOPPING.set()
+    try:
+        waited = Event().wait
+        while not held.stopped():
+            waited(0.01)
+    finally:
+        stopping._STOPPING.clear()
+    assert not held.stopped()
+    assert not held.lost.is_set()

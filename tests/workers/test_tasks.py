@@ -20,7 +20,7 @@ from workers import bootstrap, tasks
 def record(db: OpenDb, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything a task finds before it needs a model."""
     monkeypatch.setattr(bootstrap, "database", lambda: db)
-    monkeypatch.setattr(bootstrap, "answering", lambda: SimpleNamespace(open_db=db))
+    monkeypatch.setattr(bootstrap, "loaded", lambda: SimpleNamespace())
     monkeypatch.setattr(tasks, "settings", Settings)
     return
 
@@ -34,7 +34,7 @@ def test_a_question_deleted_before_it_was_answered_ends_its_run(db: OpenDb) -> N
 def test_an_error_nobody_foresaw_is_kept_and_tried_again(
     db: OpenDb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "answering", lambda: 1 / 0)
+    monkeypatch.setattr(bootstrap, "loaded", lambda: 1 / 0)
     run_id = queued(db, inputs={"question_id": str(uuid4())})
     tasks.answer_question(str(run_id))
     row = stored(db, run_id)
@@ -51,8 +51,8 @@ def test_a_question_no_index_answers_fails_at_once(
     def away() -> None:
         raise IndexUnavailable("neither index answers")
 
-    monkeypatch.setattr(bootstrap, "answering", away)
-    monkeypatch.setattr(bootstrap, "indexing", away)
+    monkeypatch.setattr(bootstrap, "loaded", away)
+    monkeypatch.setattr(bootstrap, "indexings", away)
     asked = queued(db, inputs={"question_id": str(uuid4())})
     tasks.answer_question(str(asked))
     row = stored(db, asked)

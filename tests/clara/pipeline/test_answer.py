@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from clara.db import tables
 from clara.db.connect import OpenDb
-from clara.db.tables import Answer, Citation, Passage, Question, Run, RunKind
+from clara.db.tables import Answer, Citation, Latent, Passage, Question, Run, RunKind
 from clara.documents import delete_documents
 from clara.errors import LatentsNotReady
 from clara.filters import Equals
@@ -78,6 +78,51 @@ def test_latent_mode_waits_for_a_latent(
     with pytest.raises(LatentsNotReady, match="1 of the 4"):
         answer(ask("Who came?", mode=Mode.LATENT), answering)
     assert answer(ask("Who came?"), answering).mode is Mode.TEXT
+
+
+def test_a_damaged_latent_is_read_in_words_until_it_is_made_again(
+    ids: list[UUID],
+    db: OpenDb,
+    collection: UUID,
+    indexing: Indexing,
+    answering: Answering,
+    ask: Ask,
+) -> None:
+    assert answer(ask("Who came?"), answering).mode is Mode.LATENT
+    with db.begin() as session:
+        hurt = session.scalars(select(Passage.id).where(Passage.document_id == ids[0])).one()
+        session.execute(update(Latent).where(Latent.passage_id == hurt).values(checksum=1))
+    in_words = answer(ask("Who came?"), answering)
+    assert in_words.mode is Mode.TEXT
+    assert {one.text for one in in_words.passages} == {one.text for one in DOCUMENTS}
+    compress(collection, answering, indexing)  # what a damaged latent has queued
+    assert answer(ask("Who came?"), answering).mode is Mode.LATENT
+
+
+def test_what_an_audit_found_unfaithful_is_read_in_words_unless_latents_are_asked_for(
+    db: OpenDb, ids: list[UUID], answering: Answering, ask: Ask
+) -> None:
+    assert answer(ask("Who came?"), answering).mode is Mode.LATENT
+    with db.begin() as session:
+        bees = select(Passage.id).where(Passage.document_id == ids[1]).scalar_subquery()
+        marked = update(Latent).where(Latent.passage_id == bees).values(serve_as_text=True)
+        session.execute(marked)
+    found = answer(ask("Who came?"), answering)
+    assert found.mode is Mode.TEXT
+    assert found.retrieved.reranked_by == "latent"
+    assert answer(ask("Who came?", mode=Mode.LATENT), answering).mode is Mode.LATENT
+    tea = (Equals("drink", True),)
+    assert answer(ask("Who came?", filters=tea), answering).mode is Mode.LATENT
+
+
+def test_latents_of_another_precision_are_read_by_their_fingerprint(
+    db: OpenDb, ids: list[UUID], answering: Answering, ask: Ask
+) -> None:
+    with db.begin() as session:
+        session.execute(update(Latent).values(fingerprint="float32"))
+    assert answer(ask("Who came?"), answering).mode is Mode.TEXT
+    before = replace(answering, latents_of="float32")
+    assert answer(ask("Who came?"), before).mode is Mode.LATENT
 
 
 @pytest.fixture

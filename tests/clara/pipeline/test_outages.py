@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -17,6 +18,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.engine import make_url
 
 from api.app import create_app
+from clara import generations
 from clara.db.connect import connect, open_db
 from clara.errors import IndexUnavailable
 from clara.pipeline.asking import Answering
@@ -182,6 +184,7 @@ def test_without_both_whoever_waits_gets_a_503_and_the_next_question_an_answer(
     exposed: Answering,
     words: Wire,
     vectors: Wire,
+    collection: UUID,
     database_url: str,
     broker_url: str,
     tmp_path: Path,
@@ -191,9 +194,11 @@ def test_without_both_whoever_waits_gets_a_503_and_the_next_question_an_answer(
         _env_file=None, database_url=database_url, redis_url=broker_url, home=tmp_path
     )
     with exposed.open_db.begin() as session:
-        exposed = replace(exposed, checkpoint_id=make_checkpoint(session).id)
+        row = make_checkpoint(session, fingerprint=exposed.fingerprint)
+        known = generations.ensure(session, collection, row)
+    loaded = SimpleNamespace(serving=lambda _: (exposed, known))
     monkeypatch.setattr(bootstrap, "database", lambda: exposed.open_db)
-    monkeypatch.setattr(bootstrap, "answering", lambda: exposed)
+    monkeypatch.setattr(bootstrap, "loaded", lambda: loaded)
     monkeypatch.setattr(tasks, "settings", lambda: config)
     monkeypatch.setattr(enqueue, "send", lambda _, run_id: tasks.answer_question(str(run_id)))
     body = {"question": "Who built the harbour wall?", "explain": True, "max_answer_tokens": 2}

@@ -14,6 +14,7 @@ from torch import Tensor
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Document, Latent, Passage
 from clara.errors import DatabaseUnavailable
+from clara.retrieval import latents
 from clara.retrieval.latents import CachedLatents, PostgresLatents
 from clara.types import LatentForm
 
@@ -102,6 +103,61 @@ def test_fingerprints_do_not_see_each_other(store: PostgresLatents, db: OpenDb) 
     assert store.get("f", [a])[a].equal(block(1))
     assert store.get("g", [a])[a].equal(block(2))
     assert store.get("h", [a]) == {}
+
+
+def mark(db: OpenDb, passage: UUID, fingerprint: str, *, as_text: bool = True) -> None:
+    with db.begin() as session:
+        session.execute(
+            update(Latent)
+            .where(Latent.passage_id == passage, Latent.fingerprint == fingerprint)
+            .values(serve_as_text=as_text)
+        )
+
+
+def test_a_block_that_an_audit_marked_is_named_with_its_fingerprint(
+    store: PostgresLatents, db: OpenDb
+) -> None:
+    a, b = make_passages(db, 2)
+    for fingerprint in ("f", "g"):
+        store.put(fingerprint, {a: block(), b: block()})
+    mark(db, a, "f")
+    assert store.as_text("f", [a, b, uuid4()]) == {a}
+    assert store.as_text("g", [a, b]) == store.as_text("f", []) == set()
+    assert store.get("f", [a]).keys() == {a}  # it is read where latents are asked for
+    store.put("f", {a: block()})
+    assert store.as_text("f", [a]) == {a}
+
+
+def test_marks_are_remembered_with_their_blocks_and_asked_for_anew_after_a_while(
+    store: PostgresLatents, db: OpenDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(latents, "monotonic", lambda: now[0])
+    asked: list[list[UUID]] = []
+    cached = CachedLatents(store, max_bytes=2 * block().nbytes, look_s=60)
+    read = store.as_text
+
+    def counted(fingerprint: str, passages: Sequence[UUID]) -> set[UUID]:
+        asked.append(list(passages))
+        return read(fingerprint, passages)
+
+    monkeypatch.setattr(store, "as_text", counted)
+    a, b, c = make_passages(db, 3)
+    cached.put("f", {one: block() for one in (a, b, c)})
+    cached.get("f", [a]), cached.get("f", [b])
+    assert cached.as_text("f", [a, b]) == set()
+    mark(db, a, "f")
+    assert cached.as_text("f", [a, b]) == set()  # as it was
+    assert asked == [[a, b]]
+    now[0] = 61.0
+    assert cached.as_text("f", [a, b]) == {a}
+    mark(db, a, "f", as_text=False)
+    assert cached.as_text("f", [a, b]) == {a}
+    assert cached.as_text("f", [a, c]) == {a}  # of a block that is not kept, nothing is remembered
+    assert cached.as_text("f", [c]) == set()
+    assert asked == [[a, b], [a, b], [c], [c]]
+    cached.get("f", [c])  # pushes out one that was kept
+    assert cached.as_text("f", [a]) == set()
 
 
 def test_writing_twice_replaces(store: PostgresLatents, db: OpenDb) -> None:

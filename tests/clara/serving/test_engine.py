@@ -164,3 +164,21 @@ def test_importing_the_engine_does_not_load_torch() -> None:
     code = "import sys, clara.serving.engine; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_an_engine_says_how_long_it_has_been_at_a_task() -> None:
+    engine, gate, began = Engine(), Event(), Event()
+    assert engine.busy_s() == 0
+
+    def task() -> None:
+        began.set()
+        gate.wait()
+
+    future = engine.submit(task, urgent=True)
+    began.wait()
+    first = engine.busy_s()
+    assert 0 < first < engine.busy_s()
+    gate.set()
+    future.result()
+    engine.close()
+    assert engine.busy_s() == 0
