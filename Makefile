@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 EXTRA ?= cpu
 # What else to say to `bench-model` and `bench-gpu`: `--base`, `--corpus`, `--threads`, `--only`, ...
 BENCH ?=
+# Test files at once; each of these processes has servers of its own.
+AT_ONCE ?= 2
 # Where pip looks for torch; empty means wherever pip looks for everything.
 TORCH_INDEX ?=
 # For train-default: training files, budget, and where it all goes; DATA for bench-retrieval too.
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-retrieval clean
+.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-retrieval chaos clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,8 +47,8 @@ up: install ## start everything on this machine; Ctrl-C stops it
 down: install ## clean up after a crash
 	$(BIN)/clara down
 
-test: dev ## every test, on real servers
-	$(BIN)/python -m pytest
+test: dev ## every test, on real servers; AT_ONCE=1 for one after the other
+	$(BIN)/python -m pytest --numprocesses $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 lint: dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -62,6 +64,9 @@ bench-model: install ## the model library against the plain way; BENCH='--corpus
 
 bench-gpu: install ## the same on a GPU, with more of everything
 	$(BIN)/python scripts/bench_model.py --device cuda $(BENCH)
+
+chaos: dev ## kill, restart, flood and empty everything while users work; BENCH='--seed 1'
+	$(BIN)/python scripts/run_chaos.py $(BENCH)
 
 bench-retrieval: install ## recall and latency of search: make bench-retrieval DATA=dir, laid out as BEIR's
 	$(BIN)/python scripts/bench_retrieval.py --data $(DATA) $(BENCH)

@@ -1,0 +1,103 @@
+"""What the queue costs: per answer, per question accepted, per night, and at a switch.
+
+Usage: python scripts/bench_queue.py [--only overhead enqueue night switch] [--questions 200]
+           [--rate 300] [--seconds 20] [--passages 100000]
+
+Starts systems of its own with tiny random models, so that next to nothing is the model's. Prints
+tables, then one line of JSON. Run it from the root of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]  # the tiny models are those of the tests
+
+from chaos.world import config_of  # noqa: E402
+from queueing import enqueue, overhead, system  # noqa: E402
+
+from clara.client import Client  # noqa: E402
+from clara.settings import Settings  # noqa: E402
+from tests.tiny import tiny_base, tiny_encoder  # noqa: E402
+
+Found = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = _parser().parse_args()
+    found: Found = {}
+    for name in arguments.only:
+        with system.folder() as home:
+            config = config_of(
+                home, base=tiny_base(home / "base"), encoder=tiny_encoder(home / "encoder")
+            )
+            found[name] = SECTIONS[name](config, arguments)
+    print(json.dumps(found))
+
+
+def _overhead(config: Settings, arguments: argparse.Namespace) -> Found:
+    with system.running(config) as running, Client(running.api) as client:
+        system.fill(client, 100)
+        times = overhead.measure(running, client, questions=arguments.questions)
+    added = [one - other for one, other in zip(times["http"], times["library"], strict=True)]
+    rows = {"through HTTP": times["http"], "library": times["library"], "added": added}
+    return _table("An answer of 4 tokens, tiny models, ms", rows, "target: 10 and 30 added")
+
+
+def _enqueue(config: Settings, arguments: argparse.Namespace) -> Found:
+    with system.running(config, only=["api"]) as running, Client(running.api) as client:
+        sent = enqueue.measure(running, client, rate=arguments.rate, seconds=arguments.seconds)
+    cpu = 1000 * sent.cpu_s / max(len(sent.seconds), 1)
+    title = (
+        f"Questions accepted, {sent.rate:.0f} a second, {sent.refused} refused, "
+        f"{cpu:.2f} ms of the API's processor each, ms"
+    )
+    told = _table(title, {"POST /v1/questions": sent.seconds}, "target: 300 a second, p99 25")
+    return told | {"rate": _2(sent.rate), "refused": sent.refused, "cpu_ms": _2(cpu)}
+
+
+SECTIONS: dict[str, Callable[[Settings, argparse.Namespace], Found]] = {
+    "overhead": _overhead,
+    "enqueue": _enqueue,
+}
+
+
+def _table(title: str, rows: Mapping[str, Sequence[float]], target: str) -> Found:
+    """Seconds as milliseconds: median, 99th percentile, longest."""
+    print(f"\n{title}\n| what | n | p50 | p99 | longest |\n| --- | --- | --- | --- | --- |")
+    found: Found = {}
+    for name, seconds in rows.items():
+        ms = [1000 * one for one in seconds]
+        p99 = statistics.quantiles(ms, n=100)[98]
+        found[name] = {"n": len(ms), "p50": _2(statistics.median(ms)), "p99": _2(p99)}
+        print(
+            f"| {name} | {len(ms)} | {found[name]['p50']} | {found[name]['p99']} | {_2(max(ms))} |"
+        )
+    print(target)
+    return found
+
+
+def _2(value: float) -> float:
+    return round(value, 2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="What the queue costs.")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=300, help="questions a second")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--passages", type=int, default=100_000)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

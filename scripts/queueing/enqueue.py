@@ -1,0 +1,56 @@
+"""How many questions a second the API takes, each with its row committed and its message sent."""
+
+from __future__ import annotations
+
+import psutil
+from sqlalchemy import func, select
+
+from clara.client import Client
+from clara.commands.supervisor import Running
+from clara.db.connect import connect, open_db
+from clara.db.tables import Run, RunKind
+
+from . import http
+from .http import Sent
+from .system import COLLECTION, question
+
+WARM_UP = 200
+
+
+def measure(running: Running, client: Client, *, rate: float, seconds: float) -> Sent:
+    """Questions at a fixed rate, with no worker that takes them.
+
+    Raises:
+        RuntimeError: an accepted question has no row.
+    """
+    client.create_collection(COLLECTION, exist_ok=True)
+    config = running.config
+
+    def send(count: int) -> Sent:
+        return http.send(
+            config.api_host,
+            config.api_port,
+            "/v1/questions",
+            lambda number: {"collection": COLLECTION, "question": question(number)},
+            rate=rate,
+            count=count,
+        )
+
+    send(WARM_UP)
+    process = psutil.Process(running.processes[0].popen.pid)
+    before = process.cpu_times()
+    found = send(round(rate * seconds))
+    after = process.cpu_times()
+    found.cpu_s = after.user + after.system - before.user - before.system
+    rows = _rows(config.database_url)
+    if rows < WARM_UP + len(found.seconds):
+        raise RuntimeError(f"{WARM_UP + len(found.seconds)} questions accepted, {rows} rows")
+    return found
+
+
+def _rows(url: str) -> int:
+    engine = connect(url)
+    with open_db(engine)() as db:
+        counted = db.scalar(select(func.count()).select_from(Run).where(Run.kind == RunKind.QUERY))
+    engine.dispose()
+    return counted or 0
