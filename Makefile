@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-retrieval chaos clean
+.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-queue bench-retrieval chaos clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ bench-gpu: install ## the same on a GPU, with more of everything
 
 chaos: dev ## kill, restart, flood and empty everything while users work; BENCH='--seed 1'
 	$(BIN)/python scripts/run_chaos.py $(BENCH)
+
+bench-queue: dev ## what API and queue add to an answer, and how many questions a second are accepted
+	$(BIN)/python scripts/bench_queue.py $(BENCH)
 
 bench-retrieval: install ## recall and latency of search: make bench-retrieval DATA=dir, laid out as BEIR's
 	$(BIN)/python scripts/bench_retrieval.py --data $(DATA) $(BENCH)

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     # listening
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65535)
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """Processes that share the API's port; one takes a processor core."""
     flower_host: str = "127.0.0.1"
     flower_port: int = Field(default=5555, ge=1, le=65535)
 

@@ -1,7 +1,7 @@
-"""What the queue costs: per answer, per question accepted, per night, and at a switch.
+"""What API and queue cost: per answer, and per question accepted.
 
-Usage: python scripts/bench_queue.py [--only overhead enqueue night switch] [--questions 200]
-           [--rate 300] [--seconds 20] [--passages 100000]
+Usage: python scripts/bench_queue.py [--only overhead enqueue] [--questions 200]
+           [--rate 300] [--seconds 20] [--processes 1]
 
 Starts systems of its own with tiny random models, so that next to nothing is the model's. Prints
 tables, then one line of JSON. Run it from the root of the project.
@@ -39,6 +39,7 @@ def main() -> None:
             config = config_of(
                 home, base=tiny_base(home / "base"), encoder=tiny_encoder(home / "encoder")
             )
+            config = config.model_copy(update={"api_processes": arguments.processes})
             found[name] = SECTIONS[name](config, arguments)
     print(json.dumps(found))
 
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rate", type=float, default=300, help="questions a second")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--processes", type=int, default=1, help="of the API")
     return parser
 
 

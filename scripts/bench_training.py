@@ -135,7 +135,7 @@ def measure(stage: Stage, given: argparse.Namespace) -> Row:
 
 def _bare(trainee: Trainee, objective: Objective, batch: Sequence[Any]) -> None:
     sums = objective(trainee, batch)
-    torch.autograd.backward([sums[name] * w for name, w in objective.weights.items() if w])
+    torch.stack([sums[name] * w for name, w in objective.weights.items() if w]).sum().backward()
     if trainee.device.type == "cuda":
         torch.cuda.synchronize()
 

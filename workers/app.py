@@ -49,7 +49,7 @@ def configure(app: Celery, config: Settings) -> None:
         task_acks_on_failure_or_timeout=True,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
-        task_send_sent_event=True,
+        task_send_sent_event=False,  # the row says when it was queued; an event doubles the sends
         worker_hijack_root_logger=False,
         worker_soft_shutdown_timeout=10.0,
         worker_enable_soft_shutdown_on_idle=False,

@@ -50,7 +50,8 @@ def _needed(name: str, config: Settings) -> dict[str, str]:
 def _api(config: Settings) -> Argv:
     level = config.log_level.lower()
     listen = ["--host", config.api_host, "--port", str(config.api_port)]
-    return ["uvicorn", "api.app:app", *listen, "--log-level", level, "--no-access-log"]
+    several = ["--workers", str(config.api_processes)] if config.api_processes > 1 else []
+    return ["uvicorn", "api.app:app", *listen, *several, "--log-level", level, "--no-access-log"]
 
 
 def _worker(config: Settings, name: str, queues: str, threads: int) -> Argv:
