@@ -105,8 +105,8 @@ def show_generations(client: Client, collection: str, console: Console) -> None:
     """A table of a collection's generations, the newest first."""
     found = client.generations(collection)
     table = Table(box=None, header_style="dim")
-    for heading in ("number", "status", "checkpoint", "fingerprint", "latents", "since", "gate"):
-        table.add_column(heading)
+    for heading in ("number", "status", "checkpoint", "fingerprint", "latents", "since"):
+        table.add_column(heading, no_wrap=heading != "checkpoint")
     for row in found["generations"]:
         table.add_row(
             str(row["number"]),
@@ -114,10 +114,13 @@ def show_generations(client: Client, collection: str, console: Console) -> None:
             Text(row["checkpoint"]),
             row["fingerprint"][:12],
             f"{row['latents']:,}",
-            (row["activated_at"] or "")[:16],
-            Text("; ".join((row["gate"] or {}).get("reasons", []))),
+            (row["activated_at"] or "")[:16].replace("T", " "),
         )
     console.print(table)
+    for row in found["generations"]:
+        if reasons := (row["gate"] or {}).get("reasons"):
+            told = f"generation {row['number']}, recall gate: {'; '.join(reasons)}"
+            console.print(Text(told, style="dim"))
     if found["held"]:
         console.print(
             "held: promotions and nights leave it there until you recompress it", style="yellow"

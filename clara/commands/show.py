@@ -28,6 +28,9 @@ COLOURS = {
 }
 """Of a run's status."""
 
+WIDE = 110
+"""Columns of a terminal from which on a table shows everything."""
+
 NOISE_CHARS = 60
 """Characters shown of what an untrained checkpoint wrote."""
 
@@ -147,26 +150,26 @@ def timings(milliseconds: Json) -> str:
 
 
 def runs(rows: Sequence[Json], console: Console) -> None:
-    """A table of runs, newest first."""
-    table = Table(box=None, header_style="dim")
-    table.add_column("id", no_wrap=True, min_width=36)  # to be copied whole
-    for heading in ("kind", "status", "progress", "left", "tries", "created", "error"):
-        table.add_column(heading)
+    """A table of runs, newest first; errors below it, where they have room."""
+    wide = console.width >= WIDE
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in ("id", "kind", "status", "progress", *(("left", "tries", "created") * wide)):
+        table.add_column(heading, no_wrap=True)  # ids are copied whole
     for row in rows:
         progress = row["progress"]
-        error = row.get("error") or {}
-        told = f"{error.get('code', '')}: {error.get('message', '')}" if error else ""
+        more = (seconds(progress["seconds_left"]), str(row["attempts"]), row["created_at"][:19])
         table.add_row(
             row["id"],
             row["kind"],
             Text(row["status"], style=COLOURS.get(row["status"], "")),
-            f"{progress['done']}/{progress['total']}" if progress["total"] else "",
-            seconds(progress["seconds_left"]),
-            str(row["attempts"]),
-            row["created_at"][11:19],
-            Text(told[:120]),
+            f"{progress['done']:,}/{progress['total']:,}" if progress["total"] else "",
+            *(more * wide),
         )
     console.print(table)
+    for row in rows:
+        if error := row.get("error"):
+            told = f"{error.get('code', '')}: {error.get('message', '')}"
+            console.print(Text.assemble((f"{row['id']} ", "dim"), (told[:200], "red")))
 
 
 def seconds(count: float | None) -> str:

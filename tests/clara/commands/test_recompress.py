@@ -140,7 +140,7 @@ def test_generations_and_going_back_are_shown() -> None:
     command.show_generations(client, "shop", console)
     command.roll_back(client, "shop", console, to=1)
     told = console.export_text()
-    for words in ("[new]", "12,345", "2026-11-23T02:03", "Recall@5", "held: promotions"):
+    for words in ("[new]", "12,345", "2026-11-23 02:03", "Recall@5", "held: promotions"):
         assert words in told, words
     assert "generation 1 answers: [new], 12,345 latents" in told
     assert "run run-9 cancelled" in told

@@ -36,3 +36,25 @@ def test_an_answer_names_the_generation_and_the_checkpoint_it_is_from(
         )
     (line,) = [row.strip("\u2502 ") for row in shown.get().splitlines() if "total" in row]
     assert line == f"queue 1 ms | {told}"
+
+
+RUN: dict[str, Any] = {
+    "id": "84b4ebc6-0854-4e1b-a063-68848711ca34",
+    "kind": "recompress_part",
+    "status": "failed",
+    "progress": {"done": 1, "total": 1_500, "seconds_left": 90.0},
+    "attempts": 3,
+    "created_at": "2026-11-23T01:02:03Z",
+    "error": {"code": "out-of-memory", "message": "a batch of 16,384 tokens did not fit"},
+}
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_ids_status_and_errors_of_runs_are_whole_on_any_terminal(width: int) -> None:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as shown:
+        show.runs([RUN], console)
+    table, row, *errors = shown.get().splitlines()
+    assert row.split()[:4] == [RUN["id"], "recompress_part", "failed", "1/1,500"]
+    assert ("tries" in table) is (width == 160)
+    assert "out-of-memory: a batch of 16,384 tokens did not fit" in " ".join(errors)
