@@ -135,7 +135,8 @@ def measure(stage: Stage, given: argparse.Namespace) -> Row:
 
 def _bare(trainee: Trainee, objective: Objective, batch: Sequence[Any]) -> None:
     sums = objective(trainee, batch)
-    torch.stack([sums[name] * w for name, w in objective.weights.items() if w]).sum().backward()
+    parts = [sums[name] * weight for name, weight in objective.weights.items() if weight]
+    torch.autograd.backward(torch.stack(parts).sum())
     if trainee.device.type == "cuda":
         torch.cuda.synchronize()
 
