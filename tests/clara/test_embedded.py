@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -74,3 +75,21 @@ def test_a_program_that_used_a_server_ends_quietly(home: Path) -> None:
         [sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+def test_what_another_user_left_in_the_temporary_folder_is_no_obstacle(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".lockfile").mkdir()  # no more to be opened than a file of somebody else
+    code = (
+        "import sys; from pathlib import Path; from clara import embedded\n"
+        "with embedded.postgres(Path(sys.argv[1])): pass"
+    )
+    settings = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)],
+        capture_output=True,
+        text=True,
+        env=settings | {"TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
