@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import numpy as np
 import pytest
@@ -48,7 +48,8 @@ def units(count: int, *, seed: int = 0) -> NDArray[np.float32]:
 
 
 def named(vectors: NDArray[np.float32]) -> dict[UUID, NDArray[np.float32]]:
-    return {uuid4(): vector for vector in vectors}
+    """Vectors by an id that follows from them: which ones an index learns from does not vary."""
+    return {uuid5(NAMESPACE_OID, vector.tobytes().hex()): vector for vector in vectors}
 
 
 def axis(number: int) -> NDArray[np.float32]:
