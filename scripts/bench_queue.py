@@ -1,7 +1,8 @@
 """What API and queue cost: per answer, and per question accepted.
 
 Usage: python scripts/bench_queue.py [--only overhead enqueue] [--questions 200]
-           [--rate 300] [--seconds 20] [--processes 1]
+           [--rate 300] [--seconds 20] [--connections 16]
+           [--processes 1]
 
 Starts systems of its own with tiny random models, so that next to nothing is the model's. Prints
 tables, then one line of JSON. Run it from the root of the project.
@@ -55,7 +56,13 @@ def _overhead(config: Settings, arguments: argparse.Namespace) -> Found:
 
 def _enqueue(config: Settings, arguments: argparse.Namespace) -> Found:
     with system.running(config, only=["api"]) as running, Client(running.api) as client:
-        sent = enqueue.measure(running, client, rate=arguments.rate, seconds=arguments.seconds)
+        sent = enqueue.measure(
+            running,
+            client,
+            rate=arguments.rate,
+            seconds=arguments.seconds,
+            connections=arguments.connections,
+        )
     cpu = 1000 * sent.cpu_s / max(len(sent.seconds), 1)
     title = (
         f"Questions accepted, {sent.rate:.0f} a second, {sent.refused} refused, "
@@ -96,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--rate", type=float, default=300, help="questions a second")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--connections", type=int, default=16, help="of the sender")
     parser.add_argument("--processes", type=int, default=1, help="of the API")
     return parser
 

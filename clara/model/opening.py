@@ -1,7 +1,7 @@
 """The opening that all prompts of one kind share: computed once, and kept as keys and values.
 
-A question over five latents of 16 rows has some 150 tokens, and a third of them are the same words
-every time: system message, chat template, `Background:`.
+A question over five latents of 16 rows has some 150 tokens, and a quarter of them are the same
+words every time: system message, chat template, `Background:`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ from .system import COLLECTION, question
 WARM_UP = 200
 
 
-def measure(running: Running, client: Client, *, rate: float, seconds: float) -> Sent:
+def measure(
+    running: Running, client: Client, *, rate: float, seconds: float, connections: int
+) -> Sent:
     """Questions at a fixed rate, with no worker that takes them.
 
     Raises:
@@ -34,6 +36,7 @@ def measure(running: Running, client: Client, *, rate: float, seconds: float) ->
             lambda number: {"collection": COLLECTION, "question": question(number)},
             rate=rate,
             count=count,
+            connections=connections,
         )
 
     send(WARM_UP)

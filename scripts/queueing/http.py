@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-CONNECTIONS = 16
 ACCEPTED = 202
 
 
@@ -38,9 +37,11 @@ def send(
     *,
     rate: float,
     count: int,
+    connections: int,
 ) -> Sent:
     """POST `count` bodies, `rate` a second, whatever the answers take."""
-    return asyncio.run(_send(host, port, path, body, rate=rate, count=count))
+    sending = _send(host, port, path, body, rate=rate, count=count, connections=connections)
+    return asyncio.run(sending)
 
 
 async def _send(
@@ -51,6 +52,7 @@ async def _send(
     *,
     rate: float,
     count: int,
+    connections: int,
 ) -> Sent:
     found, numbers = Sent(), iter(range(count))
     began = perf_counter()
@@ -68,7 +70,7 @@ async def _send(
                 found.refused += 1
         writer.close()
 
-    await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(work() for _ in range(connections)))
     found.wall_s = perf_counter() - began
     return found
 
