@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -189,6 +190,17 @@ def hidden_states(
     ids = filled(sequences, pad).to(next(trunk.parameters()).device)
     states = trunk(input_ids=ids, use_cache=False).last_hidden_state
     return [states[i, : len(row)] for i, row in enumerate(sequences)]
+
+
+def keeping(trunk: nn.Module, cache: Any) -> dict[str, Any]:
+    """Arguments with which a pass reads and fills a cache of keys and values.
+
+    Since transformers 5.24 it is called `cache`; models that were written before know it as
+    `past_key_values`.
+    """
+    known = inspect.signature(trunk.forward).parameters
+    name = "cache" if "cache" in known else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
 def filled(sequences: Sequence[Sequence[int]], pad: int) -> Tensor:

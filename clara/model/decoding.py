@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from clara.model.backbone import embedding_of, head_of
+from clara.model.backbone import embedding_of, head_of, keeping
 from clara.model.opening import Opening
 from clara.model.sampling import Sampling, choose
 
@@ -51,12 +51,12 @@ class Decoding:
     def step(self) -> list[int]:
         """The next id of every prompt. Only the last position goes through the head."""
         with torch.inference_mode():
-            hidden = self._model.base_model(
+            trunk = self._model.base_model
+            hidden = trunk(
                 inputs_embeds=self._embeds,
                 attention_mask=self._mask,
                 position_ids=self._positions(),
-                past_key_values=self._cache,
-                use_cache=True,
+                **keeping(trunk, self._cache),
             ).last_hidden_state[:, -1]
             ids = choose(head_of(self._model)(hidden), self._temperature, self._sources)
             self._advance(ids)

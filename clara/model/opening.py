@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from clara.model.backbone import keeping
+
 MOST_REST = 10
 """Times as many tokens may follow. What follows kept keys is masked row by row, which costs more in
 a long prompt than the opening saves: at 37 tokens 1.22 times sooner with 110 behind it, 1.04 with
@@ -74,7 +76,8 @@ class Openings:
 def _read(model: PreTrainedModel, embeds: Tensor) -> Opening | None:
     cache = DynamicCache(config=model.config)
     with torch.inference_mode():
-        model.base_model(inputs_embeds=embeds.unsqueeze(0), past_key_values=cache, use_cache=True)
+        trunk = model.base_model
+        trunk(inputs_embeds=embeds.unsqueeze(0), **keeping(trunk, cache))
     layers = []
     for layer in cache.layers:
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)

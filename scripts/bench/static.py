@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, StaticCache
 
-from clara.model.backbone import embedding_of, head_of
+from clara.model.backbone import embedding_of, head_of, keeping
 
 Forward = Callable[..., Any]
 
@@ -50,8 +50,7 @@ class StaticDecoding:
         states = forward(
             inputs_embeds=embeds,
             position_ids=position,
-            past_key_values=self._cache,
-            use_cache=True,
+            **keeping(self._model.base_model, self._cache),
         ).last_hidden_state
         found: Tensor = head_of(self._model)(states[:, -1]).argmax(dim=-1)
         return found

@@ -10,6 +10,7 @@ from clara.model.backbone import (
     embedding_of,
     head_of,
     initial_rows,
+    keeping,
     load_backbone,
     pick_device,
     pick_dtype,
@@ -81,3 +82,14 @@ def test_gpus_compute_in_bfloat16_and_processors_only_where_they_can() -> None:
 def test_roles_work_in_bfloat16_too(base: Path) -> None:
     backbone = load_backbone(base, n_mem=4, doc_max_length=16, dtype=torch.bfloat16)
     assert embedding_of(backbone.model).weight.dtype == torch.bfloat16
+
+
+def test_a_cache_is_given_by_the_name_that_the_model_knows() -> None:
+    class Now(torch.nn.Module):
+        def forward(self, cache: object = None) -> None: ...
+
+    class Before(torch.nn.Module):
+        def forward(self, past_key_values: object = None) -> None: ...
+
+    assert keeping(Now(), 7) == {"cache": 7, "use_cache": True}
+    assert keeping(Before(), 7) == {"past_key_values": 7, "use_cache": True}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
@@ -78,6 +79,7 @@ def test_only_what_differs_goes_through_the_model(
     seen: list[int] = []
     real = models.generator.model.base_model.forward
 
+    @wraps(real)
     def look(*args: object, **values: object) -> object:
         embeds = values["inputs_embeds"]
         assert isinstance(embeds, torch.Tensor)
