@@ -1,4 +1,8 @@
-"""Attention for a decoding step on a CPU, where torch's own kernel spends its time on packing."""
+"""Attention on a CPU for decoding and for training, where torch's own kernel is slow.
+
+In a decoding step it spends its time on packing. With a backward pass in bfloat16 it took three
+times as long as plain products (12 sequences of 170 tokens, 9 heads of 64, three key heads).
+"""
 
 from __future__ import annotations
 
@@ -31,19 +35,23 @@ def attend(
     scaling: float | None = None,
     **options: object,
 ) -> tuple[Tensor, Tensor | None]:
-    """One new token per sequence by plain products in float32; everything else as torch does it.
+    """One new token per sequence, and passes with gradients, by plain products; else as torch.
 
     Args:
         module: the attention layer.
         query: (batch, heads, tokens, size).
         key: (batch, key heads, positions, size); heads is a multiple of key heads.
         value: like `key`.
-        attention_mask: None where every position counts.
+        attention_mask: True where a token may look, (batch or 1, 1, tokens, positions); None where
+            every position before it counts.
         scaling: of the products; 1 / sqrt(size) where None.
         options: passed on.
     Returns:
         (batch, tokens, heads, size) and no weights.
     """
+    plain = not options.get("dropout")
+    if plain and query.requires_grad and query.shape[2] == key.shape[2]:
+        return _with_gradients(query, key, value, attention_mask, scaling), None
     if query.shape[2] != 1 or attention_mask is not None:
         found: tuple[Tensor, Tensor | None] = cast(Any, sdpa_attention_forward)(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -55,3 +63,23 @@ def attend(
     weights = torch.softmax(scale * (grouped @ key.float().transpose(2, 3)), dim=-1)
     mixed = (weights @ value.float()).to(query.dtype)
     return mixed.reshape(batch, 1, heads, size), None
+
+
+def _with_gradients(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> Tensor:
+    """All tokens at once, heads that share a key in one product; (batch, tokens, heads, size)."""
+    batch, heads, tokens, size = query.shape
+    groups = key.shape[1]
+    if mask is None:
+        mask = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()[None, None]
+    rows = query.reshape(batch, groups, heads // groups * tokens, size)
+    scores = (rows @ key.transpose(2, 3)) * (size**-0.5 if scaling is None else scaling)
+    seen = scores.view(batch, groups, heads // groups, tokens, tokens)
+    if mask.dtype == torch.bool:
+        seen = seen.masked_fill(~mask.unsqueeze(2), float("-inf"))
+    else:
+        seen = seen + mask.unsqueeze(2)
+    weights = torch.softmax(seen, dim=-1, dtype=torch.float32).to(query.dtype)
+    mixed = weights.view_as(scores) @ value
+    return mixed.view(batch, heads, tokens, size).transpose(1, 2)

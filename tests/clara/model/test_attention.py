@@ -35,7 +35,7 @@ def test_a_given_scale_is_used() -> None:
     assert torch.allclose(attend(layer(1), query, key, key, None, scaling=0.5)[0], wanted)
 
 
-def test_masked_steps_and_whole_prompts_go_through_torch() -> None:
+def test_masked_steps_and_prompts_without_gradients_go_through_torch() -> None:
     query, key = torch.randn(1, 2, 1, 8), torch.randn(1, 2, 5, 8)
     mask = torch.tensor([[[[False, True, True, True, True]]]])
     wanted, _ = sdpa_attention_forward(layer(1), query, key, key, mask)
@@ -46,3 +46,33 @@ def test_masked_steps_and_whole_prompts_go_through_torch() -> None:
 
 def test_models_on_a_cpu_use_it(models: Models) -> None:
     assert models.generator.model.config._attn_implementation == NAME
+
+
+@pytest.mark.parametrize("kind", ["causal", "bool", "float"])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_a_pass_with_gradients_equals_torchs_own(
+    dtype: torch.dtype, close: float, kind: str
+) -> None:
+    query = torch.randn(2, 6, 5, 16, dtype=dtype)
+    key, value = torch.randn(2, 2, 2, 5, 16, dtype=dtype)
+    seen = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+    seen[1, 0, 4, 1] = False
+    added = torch.zeros(2, 1, 5, 5, dtype=dtype).masked_fill(~seen, float("-inf"))
+    mask = {"causal": None, "bool": seen, "float": added}[kind]
+    found = []
+    for attention in (sdpa_attention_forward, attend):
+        inputs = [x.clone().requires_grad_() for x in (query, key, value)]
+        mixed, _ = attention(layer(3), *inputs, mask)
+        (mixed.float().sin()).sum().backward()
+        found.append([mixed, *(x.grad for x in inputs)])
+    for wanted, got in zip(*found, strict=True):
+        assert torch.allclose(got.float(), wanted.float(), atol=close)
+
+
+def test_attention_with_dropout_is_left_to_torch() -> None:
+    query = torch.randn(1, 2, 5, 8, requires_grad=True)
+    torch.manual_seed(0)
+    wanted, _ = sdpa_attention_forward(layer(1), query, query, query, None, dropout=0.5)
+    torch.manual_seed(0)
+    found, _ = attend(layer(1), query, query, query, None, dropout=0.5)
+    assert torch.equal(found, wanted)
