@@ -18,7 +18,8 @@ from clara.training import losses
 from clara.training.config import CompressionConfig
 from clara.training.records import CompressionRecord
 from clara.training.stages import Sums, cut_documents, target
-from clara.training.trainee import Target, Trainee
+from clara.training.target import Target
+from clara.training.trainee import Trainee
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from clara.training.compression import laid_out
 from clara.training.config import EndToEndConfig
 from clara.training.records import QuestionRecord
 from clara.training.stages import Sums, cut_documents, target
-from clara.training.trainee import Target, Trainee
+from clara.training.target import Target
+from clara.training.trainee import Trainee
 
 
 @dataclass(frozen=True)

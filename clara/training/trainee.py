@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
@@ -17,23 +17,8 @@ from clara.model.generator import starts
 from clara.model.kinds import LatentKind, MemoryKind
 from clara.model.pooled import PooledKind, Pooling, middle_of
 from clara.training.adapters import Adapters, Switch, all_roles, checkpointing
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the generator reads and has to say."""
-
-    ids: Sequence[int]
-    """Prompt and answer, cut at the longest sequence."""
-    prompt: int
-    """How many of the ids are the prompt: they carry no loss."""
-    latents: Sequence[Tensor]
-    """Blocks (rows, width) for the prompt's memory tokens."""
-
-    @property
-    def labels(self) -> Sequence[int]:
-        """The ids that carry loss."""
-        return self.ids[self.prompt :]
+from clara.training.packing import Packed, pack, positions, visible
+from clara.training.target import Target
 
 
 class Trainee(nn.Module):
@@ -139,12 +124,13 @@ class Trainee(nn.Module):
         Only positions that carry loss go through the head; sequences are filled on the right,
         where a causal model cannot look.
         """
-        hidden = self._read(targets, role)
+        sequences = pack(targets, self.tokens.memory)
+        hidden = self._read(sequences, role)
         longest = hidden.shape[1]
         before = [
-            place
-            for i, t in enumerate(targets)
-            for place in range(i * longest + t.prompt - 1, i * longest + len(t.ids) - 1)
+            i * longest + place
+            for i, sequence in enumerate(sequences)
+            for place in sequence.before_labels()
         ]
         rows = hidden.flatten(0, 1)[torch.tensor(before, device=hidden.device)]
         logits: Tensor = head_of(self.model)(rows)
@@ -196,11 +182,11 @@ class Trainee(nn.Module):
 
         return run
 
-    def _read(self, targets: Sequence[Target], role: str | None) -> Tensor:
-        """Last hidden states (targets, longest, width) with the latents in their places."""
-        ids = filled([t.ids for t in targets], self.tokens.pad).to(self.device)
+    def _read(self, sequences: Sequence[Packed], role: str | None) -> Tensor:
+        """Last hidden states (sequences, longest, width) with the latents in their places."""
+        ids = filled([one.ids for one in sequences], self.tokens.pad).to(self.device)
         embeds = self._embed(ids)
-        places, latents = self._placed(targets, embeds.shape[1])
+        places, latents = self._placed(sequences, embeds.shape[1])
         if latents:
             flat = embeds.flatten(0, 1)
             values = torch.cat(latents).float()
@@ -208,20 +194,27 @@ class Trainee(nn.Module):
                 values = values + self._middle.mean
             at = torch.tensor(places, device=flat.device)
             embeds = flat.index_copy(0, at, values.to(flat.dtype)).view_as(embeds)
+        inputs: dict[str, Tensor] = {"inputs_embeds": embeds}
+        mask = visible(sequences, embeds.shape[1], self.device)
+        if mask is not None:
+            inputs |= {
+                "attention_mask": mask,
+                "position_ids": positions(sequences, embeds.shape[1], self.device),
+            }
         with self.switch.on(role):
-            hidden: Tensor = self._trunk(inputs_embeds=embeds).last_hidden_state
+            hidden: Tensor = self._trunk(**inputs).last_hidden_state
         return hidden
 
-    def _placed(self, targets: Sequence[Target], longest: int) -> tuple[list[int], list[Tensor]]:
+    def _placed(self, sequences: Sequence[Packed], longest: int) -> tuple[list[int], list[Tensor]]:
         """Where every latent's row goes in the filled batch, counted through all of it."""
         places: list[int] = []
-        for i, target in enumerate(targets):
-            rows = [len(block) for block in target.latents]
-            for first, count in zip(
-                starts(target.ids, rows, self.tokens, self.config.sep), rows, strict=True
-            ):
+        blocks = [block for one in sequences for block in one.targets[0].latents]
+        for i, one in enumerate(sequences):
+            rows = [len(block) for block in one.targets[0].latents]
+            firsts = starts(one.targets[0].ids, rows, self.tokens, self.config.sep)
+            for first, count in zip(firsts, rows, strict=True):
                 places += range(i * longest + first, i * longest + first + count)
-        return places, [block for target in targets for block in target.latents]
+        return places, blocks
 
     def _embed(self, ids: Tensor) -> Tensor:
         embeds: Tensor = embedding_of(self.model)(ids)
@@ -243,6 +236,7 @@ class _PoolingModule(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(found.weights.to(device, torch.float32).clone())
         self.gate = nn.Parameter(found.gate.to(device, torch.float32).clone())
+        self.order = nn.Parameter(found.order.to(device, torch.float32).clone())
 
     def pooling(self) -> Pooling:
-        return Pooling(weights=self.weights, gate=self.gate)
+        return Pooling(weights=self.weights, gate=self.gate, order=self.order)

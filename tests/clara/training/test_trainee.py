@@ -12,7 +12,8 @@ from clara.model.backbone import head_of
 from clara.model.models import load_models
 from clara.training.records import Record
 from clara.training.stages import Objective
-from clara.training.trainee import Target, Trainee
+from clara.training.target import Target
+from clara.training.trainee import Trainee
 from tests.clara.training.conftest import (
     DOCUMENTS,
     Begun,
