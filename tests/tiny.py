@@ -156,6 +156,7 @@ def tiny_checkpoint(
     pooling = {
         "weights": torch.randn(model.config.vocab_size + config.added, generator=source),
         "gate": torch.randn(HIDDEN, generator=source),
+        "order": torch.randn(2, HIDDEN, generator=source),
     }
     made = Checkpoint(
         config,

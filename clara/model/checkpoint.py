@@ -19,6 +19,7 @@ from clara.model.files import damaged, expected, new_folder, require, shown
 from clara.model.fingerprints import file_hash
 from clara.model.hub import local_folder
 from clara.model.lora import Adapter
+from clara.model.pooled import TENSORS
 
 log = logging.getLogger(__name__)
 
@@ -331,7 +332,7 @@ def _check_pooling(checkpoint: Checkpoint) -> None:
             "Use a complete checkpoint",
         )
     for role in sorted(found):
-        if role not in ("compressor", "reasoner") or set(found[role]) != {"weights", "gate"}:
+        if role not in ("compressor", "reasoner") or set(found[role]) != set(TENSORS):
             keys = ", ".join(sorted(found[role]))
             raise _invalid(f"{checkpoint.name} pools for {role!r} with {keys}", role)
 

@@ -20,21 +20,25 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad as padded
 from torch.nn.utils.rnn import pad_sequence
 
 from clara.errors import InvalidCheckpoint
 from clara.model.backbone import filled
 from clara.model.kinds import States
 from clara.model.tokens import Tokens
+from clara.model.windows import WAVES, pooled
 
 WRAPPING = (2, 1)
 """Ids before and behind the text in `Tokens.wrapped`; they are not pooled."""
 
-_NOTHING = 1e-24
+TENSORS = ("weights", "gate", "order")
+"""What a checkpoint keeps of a pooled role."""
 
 LEAST_IDF = 0.1
 """Weight of a token that every passage has."""
+
+INITIAL_ORDER = 0.4
+"""Of what an untrained token's factors differ from 1 at the ends of its window, by wave."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,12 @@ class Pooling:
     """(vocabulary,): logarithm of what each token counts."""
     gate: Tensor
     """(width,): how much of each contextual state comes in; zeros mean none."""
+    order: Tensor
+    """(waves, width): how a token's state depends on its place in the window; zeros: not at all."""
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as a checkpoint keeps them."""
-        return {"weights": self.weights, "gate": self.gate}
+        return {"weights": self.weights, "gate": self.gate, "order": self.order}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Middle:
 
 @dataclass(frozen=True)
 class PooledKind:
-    """Token states, weighted and summed over windows of `rate` tokens; a row for each window."""
+    """Token states, weighted and summed over windows of about `rate` tokens; a row for each."""
 
     tokens: Tokens
     rate: int
@@ -86,42 +92,21 @@ class PooledKind:
         """Blocks (tokens of the text / rate, rounded up; width), around zero."""
         inner = [row[WRAPPING[0] : len(row) - WRAPPING[1]] for row in sequences]
         ids = filled(inner, self.tokens.pad).to(self.embedding.device)
-        lengths = torch.tensor([[len(row)] for row in inner], device=ids.device)
-        there = torch.arange(ids.shape[1], device=ids.device) < lengths
+        lengths = torch.tensor([len(row) for row in inner], device=ids.device)
+        there = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)
         token_states = self.embedding[ids].float() - self.middle.mean
         if self.contextual:
             seen = [found[WRAPPING[0] : -WRAPPING[1]] for found in states(sequences)]
             context = _unit(pad_sequence(seen, batch_first=True).float())
             token_states = token_states + self.pooling.gate * self.middle.size * context
         weights = self.pooling.weights[ids].exp() * there
-        rows = windows(token_states, weights, self.rate).to(self.embedding.dtype)
+        rows = pooled(token_states, weights, lengths, self.rate, self.pooling.order)
+        rows = rows.to(self.embedding.dtype)
         return [rows[i, : self.rows(row)] for i, row in enumerate(sequences)]
 
     def vector(self, block: Tensor) -> Tensor:
         """The mean row: (width,). So blocks of different lengths and rates can be compared."""
         return block.float().mean(dim=0)
-
-
-def windows(states: Tensor, weights: Tensor, rate: int) -> Tensor:
-    """Weighted sums over windows of `rate` tokens, divided by the root of the squared weights.
-
-    So a row keeps the length of one token's state while the states differ, whatever the window.
-
-    Args:
-        states: (..., tokens, width).
-        weights: (..., tokens), positive; 0 where there is no token.
-        rate: tokens per window; the last window may have fewer.
-    Returns:
-        (..., tokens / rate, rounded up; width); zeros for windows without a token.
-    """
-    rows = math.ceil(weights.shape[-1] / rate)
-    missing = rows * rate - weights.shape[-1]
-    shape = (*weights.shape[:-1], rows, rate)
-    spread = padded(weights, (0, missing)).reshape(*shape, 1)
-    inside = padded(states, (0, 0, 0, missing)).reshape(*shape, states.shape[-1])
-    length = spread.square().sum(dim=-2).clamp(min=_NOTHING).sqrt()
-    found: Tensor = (inside * spread).sum(dim=-2) / length
-    return found
 
 
 def middle_of(embedding: Tensor, base_size: int) -> Middle:
@@ -146,7 +131,9 @@ def initial_pooling(texts: Iterable[Sequence[int]], *, vocabulary: int, width: i
         total += 1
     frequency = torch.tensor([seen[token] for token in range(vocabulary)], dtype=torch.float32)
     idf = torch.log((total + 1) / (frequency + 1)).clamp(min=LEAST_IDF)
-    return Pooling(weights=idf.log(), gate=torch.zeros(width))
+    signs = torch.randint(0, 2, (len(WAVES), width), generator=torch.Generator().manual_seed(0))
+    order = INITIAL_ORDER * (2.0 * signs - 1)
+    return Pooling(weights=idf.log(), gate=torch.zeros(width), order=order)
 
 
 def check_pooling(tensors: Mapping[str, Tensor], role: str, *, vocabulary: int, width: int) -> None:
@@ -158,7 +145,11 @@ def check_pooling(tensors: Mapping[str, Tensor], role: str, *, vocabulary: int, 
         vocabulary: rows of the embedding, with the added tokens.
         width: of one hidden state.
     """
-    for name, wanted in (("weights", (vocabulary,)), ("gate", (width,))):
+    for name, wanted in (
+        ("weights", (vocabulary,)),
+        ("gate", (width,)),
+        ("order", (len(WAVES), width)),
+    ):
         shape = tuple(tensors[name].shape)
         if shape != wanted:
             raise InvalidCheckpoint(
@@ -170,7 +161,7 @@ def check_pooling(tensors: Mapping[str, Tensor], role: str, *, vocabulary: int, 
 
 def pooling_from(tensors: Mapping[str, Tensor], device: torch.device) -> Pooling:
     """What a checkpoint keeps of one role."""
-    kept = {name: tensors[name].to(device, torch.float32) for name in ("weights", "gate")}
+    kept = {name: tensors[name].to(device, torch.float32) for name in TENSORS}
     return Pooling(**kept)
 
 

@@ -10,6 +10,9 @@ from torch import nn
 from clara.errors import InvalidTraining
 from clara.training.config import OptimiserConfig
 
+OWN_RATE = {"weights", "gate", "memory_rows"}
+"""Last part of the names of what learns at `weights_rate` times the rate."""
+
 FUSED = {"cuda", "cpu"}
 """Devices whose AdamW is one kernel."""
 
@@ -17,14 +20,14 @@ FUSED = {"cuda", "cpu"}
 def optimiser_of(
     learned: Mapping[str, nn.Parameter], config: OptimiserConfig
 ) -> torch.optim.Optimizer:
-    """AdamW over parameters by name; what are no adapters learn at their own rate.
+    """AdamW over parameters by name; pooling weights, gates and memory rows at their own rate.
 
     Raises:
         InvalidTraining: there is nothing to learn.
     """
     if not learned:
         raise InvalidTraining("nothing would be learned", field="learning")
-    own = {name: p for name, p in learned.items() if ".lora_" not in name}
+    own = {name: p for name, p in learned.items() if name.rpartition(".")[2] in OWN_RATE}
     rest = [p for name, p in learned.items() if name not in own]
     chosen = [
         {"params": rest, "scale": 1.0},

@@ -306,7 +306,11 @@ def pooled(trained: Checkpoint, tmp_path: Path) -> Path:
     config = replace(
         trained.config, kind="pooled", rates=(4, 8), different_mem_tokens=False, base="/nowhere"
     )
-    pooling = {"weights": torch.zeros(400 + config.added), "gate": torch.zeros(HIDDEN)}
+    pooling = {
+        "weights": torch.zeros(400 + config.added),
+        "gate": torch.zeros(HIDDEN),
+        "order": torch.zeros(2, HIDDEN),
+    }
     made = replace(trained, config=config, rows={}, pooling={"compressor": pooling}, name="pool")
     return save(made, tmp_path / "pooled")
 

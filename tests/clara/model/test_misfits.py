@@ -59,7 +59,12 @@ def pooled(base: Path, adapters: Mapping[str, Tensors], **tensors: Tensor) -> Ch
         different_mem_tokens=False,
     )
     vocabulary = 400 + config.added
-    pooling = {"weights": torch.zeros(vocabulary), "gate": torch.zeros(HIDDEN), **tensors}
+    pooling = {
+        "weights": torch.zeros(vocabulary),
+        "gate": torch.zeros(HIDDEN),
+        "order": torch.zeros(2, HIDDEN),
+        **tensors,
+    }
     kept = {role: adapters[role] for role in ("compressor", "generator")}
     return Checkpoint(
         config, kept, trained=True, name="tiny-pooled", pooling={"compressor": pooling}
@@ -95,8 +100,9 @@ def test_a_cut_pooling_file_is_refused(sound_pooled: Checkpoint, tmp_path: Path)
         ("weights", torch.zeros(400), r"pooling weights has shape \(400,\); the base needs \(404,"),
         ("weights", torch.zeros(404, 1), r"weights has shape \(404, 1\); the base needs \(404,\)"),
         ("gate", torch.zeros(64), r"pooling gate has shape \(64,\); the base needs \(32,\)"),
+        ("order", torch.zeros(2, 64), r"pooling order has shape \(2, 64\); .* needs \(2, 32\)"),
     ],
-    ids=["another vocabulary", "a column", "another width"],
+    ids=["another vocabulary", "a column", "another width", "waves of another width"],
 )
 def test_pooling_weights_for_another_base_are_refused(
     base: Path,

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from clara.errors import CheckpointMismatch, InvalidCheckpoint
 from clara.model.checkpoint import Checkpoint, CheckpointConfig, load, save
 from clara.model.models import Models
-from clara.model.pooled import PooledKind, initial_pooling, windows
+from clara.model.pooled import PooledKind, initial_pooling
 from clara.model.scoring import score
 from clara.model.tokens import load_tokens
 from tests.clara.model.conftest import RANK, adapter
@@ -37,34 +35,10 @@ def pooled(base: Path, opened: Open) -> Checkpoint:
     )
     size = load_tokens(base, n_mem=8, doc_max_length=32, different=False).size
     weights = torch.randn(size, generator=torch.Generator().manual_seed(3))
-    pooling = {"weights": weights, "gate": torch.zeros(HIDDEN)}
+    order = torch.full((2, HIDDEN), 0.3)
+    pooling = {"weights": weights, "gate": torch.zeros(HIDDEN), "order": order}
     made = Checkpoint(config, {"generator": adapter(base, 2)}, trained=True, name="tiny-pooled")
     return replace(made, pooling={"compressor": pooling})
-
-
-@given(
-    tokens=st.integers(1, 40),
-    rate=st.integers(1, 17),
-    seed=st.integers(0, 1000),
-)
-def test_windows_are_the_weighted_sums_over_the_root_of_the_squared_weights(
-    tokens: int, rate: int, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(tokens, 5, generator=generator)
-    weights = torch.rand(tokens, generator=generator) + 0.01
-    found = windows(states, weights, rate)
-    starts = range(0, tokens, rate)
-    assert len(found) == len(starts)
-    for row, first in zip(found, starts, strict=True):
-        s, w = states[first : first + rate], weights[first : first + rate]
-        assert torch.allclose(row, (s * w[:, None]).sum(0) / w.square().sum().sqrt(), atol=1e-5)
-
-
-def test_a_row_of_different_states_is_as_long_as_one_of_them_whatever_the_window() -> None:
-    for rate in (1, 2, 4, 8):
-        found = windows(torch.eye(8), torch.rand(8) + 0.5, rate)
-        assert torch.allclose(found.norm(dim=1), torch.ones(8 // rate))
 
 
 def test_a_short_passage_gets_few_rows(pooled: Checkpoint, opened: Open) -> None:
@@ -118,6 +92,29 @@ def test_rare_tokens_start_with_more_weight_than_frequent_ones() -> None:
     weights = found.weights
     assert weights[1] < weights[2] == weights[3] < weights[5]
     assert not found.gate.any()
+
+
+def test_the_order_of_tokens_within_a_window_counts_unless_order_is_off(
+    pooled: Checkpoint, opened: Open
+) -> None:
+    kind = opened(pooled, rate=16).compressor.kind
+    assert isinstance(kind, PooledKind)
+    digits = kind.ids(["149"])[0]
+    other = [*digits[:2], *reversed(digits[2:-1]), digits[-1]]
+    assert other != digits
+    plain = replace(kind, pooling=replace(kind.pooling, order=torch.zeros(2, HIDDEN)))
+    for found, alike in ((kind, False), (plain, True)):
+        (a, b) = found.blocks(lambda _: [], [digits, other])
+        assert torch.allclose(a, b, atol=1e-6) is alike
+
+
+def test_at_rate_one_a_latent_is_the_tokens_themselves(pooled: Checkpoint, opened: Open) -> None:
+    kind = opened(pooled).compressor.kind
+    assert isinstance(kind, PooledKind)
+    ids = kind.ids(["tea from Canton"])
+    (block,) = replace(kind, rate=1).blocks(lambda _: [], ids)
+    wanted = kind.embedding[ids[0][2:-1]] - kind.middle.mean
+    assert torch.allclose(block, wanted, atol=1e-5)
 
 
 def test_a_pooled_checkpoint_is_saved_and_read_again(
