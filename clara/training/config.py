@@ -126,6 +126,12 @@ class InstructionConfig(StageConfig):
     stage: ClassVar[Stage] = Stage.INSTRUCTION
     generation_top_k: int = Field(default=5, ge=1, le=100)
     """Documents per question."""
+    fewest_documents: int | None = Field(default=None, ge=1, le=100)
+    """Read any number from this to `generation_top_k`, drawn by question; always that many where
+    it is left out."""
+    refusal_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the questions that are read without the documents that answer them, to be refused.
+    """
     mse_loss: bool = True
     mse_weight: float = Field(default=0.1, ge=0)
     new_generator: bool = True

@@ -19,6 +19,7 @@ from clara.training.config import InstructionConfig
 from clara.training.records import QuestionRecord
 from clara.training.stages import Sums, cut_documents, target
 from clara.training.trainee import Trainee
+from clara.wording import NOT_IN_DOCUMENTS
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Instruction:
 
     def example(self, record: QuestionRecord, random: Random) -> Reading | None:
         """A question with the latents of its first documents, or with their text."""
-        documents = record.documents[: self.config.generation_top_k]
+        documents, answer = given(record, self.config, random)
         if self.config.read == "text":
-            return self._from_text(record, documents)
+            return self._from_text(record, documents, answer)
         rate = random.choice(self.rates)
         kind = at_rate(self.kind, rate)
         ids = [
@@ -55,7 +56,7 @@ class Instruction:
         found = target(
             self.tokens,
             prompts.from_latents(record.question, rows),
-            prompts.from_latents(record.question, rows, record.answer),
+            prompts.from_latents(record.question, rows, answer),
             self.config.max_len,
         )
         return found and Reading(record.id, tuple(map(tuple, ids)), rate, (found,))
@@ -64,12 +65,36 @@ class Instruction:
         """Answer and alignment losses."""
         return reading_losses(trainee, examples)
 
-    def _from_text(self, record: QuestionRecord, documents: Sequence[str]) -> Reading | None:
+    def _from_text(
+        self, record: QuestionRecord, documents: Sequence[str], answer: str
+    ) -> Reading | None:
         prompts = self.tokens.prompts
         found = target(
             self.tokens,
             prompts.from_text(record.question, documents),
-            prompts.from_text(record.question, documents, record.answer),
+            prompts.from_text(record.question, documents, answer),
             self.config.max_len,
         )
         return found and Reading(record.id, (), self.rates[0], (found,))
+
+
+def given(
+    record: QuestionRecord, config: InstructionConfig, random: Random
+) -> tuple[Sequence[str], str]:
+    """The documents that are read with a question, in their order, and what is to be said.
+
+    Where a share of the questions is to be refused, they lose their positives; how many documents
+    are left is drawn alike for both, so that the number gives nothing away while there are enough.
+    """
+    documents = record.documents[: config.generation_top_k]
+    positives = [at for at in record.positives if at < len(documents)]
+    others = [at for at in range(len(documents)) if at not in positives]
+    if not positives or not others:
+        return documents, record.answer
+    refused = random.random() < config.refusal_share
+    fewest = min(config.fewest_documents or len(documents), len(documents))
+    count = random.randint(fewest, len(documents)) - (0 if refused else len(positives))
+    kept = random.sample(others, min(max(count, 0), len(others)))
+    if refused:
+        return [documents[at] for at in sorted(kept)], NOT_IN_DOCUMENTS
+    return [documents[at] for at in sorted([*kept, *positives])], record.answer
