@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara.errors import ModelMissing
+from clara.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,16 @@ def default_checkpoint(root: Path = Path(__file__).parent.parent) -> Path | None
     """
     folder = root / "checkpoints" / CHECKPOINT
     return folder if (folder / "manifest.json").is_file() else None
+
+
+def chosen_checkpoint(config: Settings) -> str:
+    """Folder or Hub name of what the settings name, else the one that comes with this source tree.
+
+    The latter belongs to the default base. Empty where there is none, or another base is named.
+    """
+    if config.checkpoint or config.base_model:
+        return config.checkpoint
+    return str(default_checkpoint() or "")
 
 
 def fetch_all(models: Path, *, say: Callable[[str], None] = log.info) -> None:

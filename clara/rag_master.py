@@ -172,7 +172,8 @@ class RAGMaster:
         least = self.config.guardrails.min_score
         if least is not None and best[0].score < least:
             return []
-        return [one for one in best if one.score >= reranking.min_score]
+        read = self.model.models.checkpoint.least_score(reranking.min_score)
+        return [one for one in best if one.score >= read]
 
     def _candidates(
         self, question: str, passages: Sequence[Passage], notices: list[str]

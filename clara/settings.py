@@ -60,8 +60,8 @@ class Settings(BaseSettings):
     base_model: str = ""
     """Folder or Hub name of the causal language model; empty means the default one under `home`."""
     checkpoint: str = ""
-    """CLaRa checkpoint folder; empty means the promoted one, or an untrained one at
-    `compression_rate` where none was promoted."""
+    """CLaRa checkpoint folder; empty means the promoted one. Where none was promoted, the default
+    base has a trained one of its own, and any other base an untrained one at `compression_rate`."""
     sentence_encoder: str = ""
     """Folder or Hub name of the sentence encoder; empty means the default one under `home`."""
     compression_rate: int = Field(default=16, ge=1, le=256)
@@ -85,8 +85,9 @@ class Settings(BaseSettings):
     """How lexical and dense hits become one ranking, which `max_candidates` cuts."""
     top_k: int = Field(default=5, ge=1, le=20)
     """Passages the generator reads."""
-    min_score: float = Field(default=0.55, ge=-1, le=1)
-    """Latent cosine under which a passage is not used; applies to trained checkpoints."""
+    min_score: float | None = Field(default=None, ge=-1, le=1)
+    """Latent cosine under which a passage is not used; applies to trained checkpoints. Empty means
+    what was measured with the checkpoint, or 0.55 where it says nothing of it."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

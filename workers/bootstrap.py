@@ -16,7 +16,13 @@ from sqlalchemy.orm import Session
 from clara import registry
 from clara.db.connect import OpenDb, connect, open_db
 from clara.db.tables import Checkpoint
-from clara.default_models import BASE, SENTENCE_ENCODER, DefaultModel, is_there
+from clara.default_models import (
+    BASE,
+    SENTENCE_ENCODER,
+    DefaultModel,
+    chosen_checkpoint,
+    is_there,
+)
 from clara.errors import ModelMissing
 from clara.pipeline.asking import Answering, Limits
 from clara.registry import Inspected
@@ -84,7 +90,10 @@ def loader() -> Engine:
 
 
 def default_checkpoint(db: Session) -> Checkpoint:
-    """Of collections without a generation: CLARA_CHECKPOINT, else the promoted one, else untrained.
+    """Of collections without a generation.
+
+    CLARA_CHECKPOINT, else the promoted one, else the one that comes with the default base, else an
+    untrained one.
 
     Raises:
         ClaraError: the one that is named, or its base, is damaged or not here.
@@ -117,11 +126,12 @@ def _own_default() -> UUID:
 
 def _named(config: Settings) -> Inspected:
     base = base_model(config)
-    if not config.checkpoint:
+    chosen = chosen_checkpoint(config)
+    if not chosen:
         return weights.inspect_untrained(base, config)
-    found = weights.inspect(config.checkpoint, [str(base)], config)
-    here = Path(config.checkpoint).is_dir()
-    return found if here else replace(found, path=config.checkpoint)  # of the Hub, for every host
+    found = weights.inspect(chosen, [str(base)], config)
+    here = Path(chosen).is_dir()
+    return found if here else replace(found, path=chosen)  # of the Hub, for every host
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +172,7 @@ def _serve(row: Checkpoint, models: Models) -> Answering:
             bm25_top_k=config.bm25_top_k,
             dense_top_k=config.dense_top_k,
             max_candidates=config.max_candidates,
-            min_score=config.min_score,
+            min_score=models.checkpoint.least_score(config.min_score),
             max_question_tokens=config.max_question_tokens,
         ),
     )
@@ -195,6 +205,8 @@ def _default_reads() -> Reads:
         promoted = registry.active(db)
     if promoted is not None:
         return reads(promoted, config)
+    if chosen_checkpoint(config):
+        return _named_reads()
     from clara.model.hub import local_folder
 
     return Reads(local_folder(base_model(config)), config.doc_max_length)
@@ -208,7 +220,8 @@ def _named_reads() -> Reads:
 
     config = settings()
     base = base_model(config)
-    load = loader().submit(lambda: checkpoint.load(config.checkpoint, base=base), urgent=True)
+    chosen = chosen_checkpoint(config)
+    load = loader().submit(lambda: checkpoint.load(chosen, base=base), urgent=True)
     return Reads(local_folder(base), load.result().config.doc_max_length)
 
 

@@ -14,7 +14,13 @@ from sqlalchemy import text
 from clara import embedded
 from clara.client import Client
 from clara.db.connect import connect
-from clara.default_models import BASE, SENTENCE_ENCODER, DefaultModel, is_there
+from clara.default_models import (
+    BASE,
+    SENTENCE_ENCODER,
+    DefaultModel,
+    chosen_checkpoint,
+    is_there,
+)
 from clara.errors import ClaraError
 from clara.settings import Settings
 
@@ -151,6 +157,8 @@ def _model(name: str, given: str, default: DefaultModel, config: Settings) -> Fi
 
 
 def _checkpoint(name: str, config: Settings) -> Finding:
+    if not config.checkpoint and (shipped := chosen_checkpoint(config)):
+        return Finding(name, True, f"the promoted one; where none was, {Path(shipped).name}")
     if not config.checkpoint:
         return Finding(
             name,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich import progress as bars
 from rich.console import Console
 
-from clara.default_models import BASE, is_there
+from clara.default_models import BASE, chosen_checkpoint, is_there
 from clara.errors import InvalidInput, ModelMissing
 from clara.evaluation import report
 from clara.evaluation.datasets import (
@@ -195,7 +195,8 @@ def load(request: Weights, config: Settings) -> Models:
 def _weights(request: Weights, config: Settings) -> Checkpoint:
     from clara.model import checkpoint
 
-    named = request.checkpoint or config.checkpoint
+    own = config.checkpoint if request.base else chosen_checkpoint(config)
+    named = request.checkpoint or own
     if named:
         return checkpoint.load(named, base=request.base or config.base_model or None)
     return checkpoint.untrained(

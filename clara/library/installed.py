@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from clara.default_models import BASE, SENTENCE_ENCODER, is_there
+from clara.default_models import BASE, SENTENCE_ENCODER, chosen_checkpoint, is_there
 from clara.errors import ModelMissing
 from clara.library.loading import open_models
 from clara.model.checkpoint import untrained
@@ -35,11 +35,11 @@ def installed_models(
         InvalidCheckpoint: the checkpoint of the settings has another rate.
     """
     config = settings()
+    own = base is None  # the shipped checkpoint belongs to the default base
     base, cache = base or _base(config), config.home / "hashes"
-    if config.checkpoint:
-        return open_models(
-            config.checkpoint, base=base, rate=rate, device=device, dtype=dtype, cache=cache
-        )
+    chosen = chosen_checkpoint(config) if own else config.checkpoint
+    if chosen:
+        return open_models(chosen, base=base, rate=rate, device=device, dtype=dtype, cache=cache)
     fresh = untrained(
         base,
         compr_rate=rate or config.compression_rate,

@@ -29,6 +29,9 @@ ROLES = ("compressor", "reasoner", "generator")
 KINDS = ("memory", "pooled")
 """How latents are made: memory tokens as published, or weighted means over windows."""
 
+MIN_SCORE = 0.55
+"""Least cosine of checkpoints that say nothing of it, such as the published ones."""
+
 STAGES = ("untrained", "stage1", "stage1_2", "stage2", "stage2_reasoning")
 
 _FILES = ("adapters.safetensors", "rows.safetensors")
@@ -64,6 +67,10 @@ class CheckpointConfig:
     """One of KINDS."""
     rates: tuple[int, ...] = ()
     """Rates these weights were trained for; empty means `compr_rate` alone."""
+    reads_text: bool = False
+    """Whether the generator also reads plain text, or leaves it to the base."""
+    min_score: float | None = None
+    """Cosine under which a passage is not read, measured on training data; None: the settings'."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -121,8 +128,13 @@ class CheckpointConfig:
         return (self.n_mem if self.different_mem_tokens else 1) + 3 + self.kbtc_training
 
     def numbers(self) -> dict[str, Any]:
-        """Every field that changes an answer, so not where the base lies."""
-        return {key: value for key, value in asdict(self).items() if key != "base"}
+        """Every field that changes an answer, so not where the base lies.
+
+        Fields that were added later count where they are set: weights keep their hash.
+        """
+        later = {"reads_text": False, "min_score": None}
+        found = asdict(self).items()
+        return {k: v for k, v in found if k != "base" and (k not in later or v != later[k])}
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,12 @@ class Checkpoint:
             InvalidCheckpoint: none of its rates; the message names them.
         """
         return replace(self, config=replace(self.config, compr_rate=rate))
+
+    def least_score(self, asked: float | None) -> float:
+        """Cosine under which a passage is not read: what was asked for, else what was measured."""
+        measured = self.config.min_score
+        found = measured if asked is None else asked
+        return MIN_SCORE if found is None else found
 
 
 def untrained(base: str | Path, *, compr_rate: int, doc_max_length: int) -> Checkpoint:

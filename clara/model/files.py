@@ -64,6 +64,9 @@ def expected(value: object, annotation: str) -> str | None:
     if annotation == "tuple[int, ...]":
         fits = isinstance(value, list | tuple) and all(map(_is_count, value))
         return None if fits else "a list of whole numbers from 1 on"
+    if annotation == "float | None":
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if value is None or number else "a number or null"
     wanted = {"str": str, "bool": bool}[annotation]
     return None if isinstance(value, wanted) else _WORDS[wanted]
 

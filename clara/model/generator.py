@@ -56,6 +56,8 @@ class Generator:
     """Causal language model that reads latents."""
     text_model: PreTrainedModel
     """Causal language model that reads plain text: the base without an adapter."""
+    reads_text: bool
+    """Whether `model` reads plain text too, and `text_model` nothing."""
     tokens: Tokens
     sep: bool
     """Whether latents leave the separators in place, as the checkpoint was trained."""
@@ -110,7 +112,8 @@ class Generator:
         """Answer from passages as plain text, best first. Otherwise as `answer_from_latents`."""
         start = perf_counter()
         prompt = self.prompt_from_text(question, passages)
-        chosen = _Options(self.text_model, max_new_tokens, should_stop, sampling)
+        reader = self.model if self.reads_text else self.text_model
+        chosen = _Options(reader, max_new_tokens, should_stop, sampling)
         return self._answer(prompt, chosen, start, on_token)
 
     def prompt_from_latents(self, question: str, latents: Sequence[Tensor]) -> Tensor:

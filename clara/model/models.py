@@ -181,6 +181,7 @@ def generator_of(model: PreTrainedModel, backbone: Backbone, config: CheckpointC
     return Generator(
         model=model,
         text_model=backbone.model,
+        reads_text=config.reads_text,
         tokens=backbone.tokens,
         sep=config.sep,
         context=backbone.context,

@@ -62,8 +62,9 @@ class Reranking(Section):
 
     top_k: int = Field(default=5, ge=1)
     """Most passages read."""
-    min_score: float = Field(default=0.55, ge=-1, le=1)
-    """Cosine of query latent and latent under which a passage is not read."""
+    min_score: float | None = Field(default=None, ge=-1, le=1)
+    """Cosine of query latent and latent under which a passage is not read. None: what was measured
+    with the checkpoint, or 0.55 where it says nothing of it."""
 
 
 class Generation(Section):

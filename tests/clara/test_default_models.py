@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from clara import default_models
 from clara.default_models import (
     CHECKPOINT,
     DefaultModel,
     _unpack_folder,
+    chosen_checkpoint,
     default_checkpoint,
     fetch,
     is_there,
 )
 from clara.errors import ModelMissing
+from clara.settings import Settings
 
 
 @pytest.fixture
@@ -73,3 +76,16 @@ def test_a_source_tree_brings_a_default_checkpoint_or_none(tmp_path: Path) -> No
     assert default_checkpoint(tmp_path) is None
     (folder / "manifest.json").write_text("{}")
     assert default_checkpoint(tmp_path) == folder
+
+
+def test_the_shipped_checkpoint_stands_in_where_settings_name_neither_it_nor_a_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "shipped"
+    monkeypatch.setattr(default_models, "default_checkpoint", lambda: shipped)
+    plain = Settings(checkpoint="", base_model="")
+    assert chosen_checkpoint(plain) == str(shipped)
+    assert chosen_checkpoint(plain.model_copy(update={"base_model": "other"})) == ""
+    assert chosen_checkpoint(plain.model_copy(update={"checkpoint": "mine"})) == "mine"
+    monkeypatch.setattr(default_models, "default_checkpoint", lambda: None)
+    assert chosen_checkpoint(plain) == ""

@@ -318,7 +318,7 @@ def pooled(trained: Checkpoint, tmp_path: Path) -> Path:
 def test_a_pooled_checkpoint_is_shown_and_verified(pooled: Path, base: Path) -> None:
     found = clara("show", pooled).output
     assert "4 (default), 8" in found
-    assert "compressor: 436 parameters, 1.7 kB float32" in found
+    assert "compressor: 500 parameters, 2.0 kB float32" in found
     assert "pooling.safetensors" in found
     assert "compresses" in clara("verify", pooled, "--base", base).output
 

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from clara.errors import CheckpointMismatch, InvalidCheckpoint, ModelMissing
-from clara.model.checkpoint import Checkpoint, CheckpointConfig, load, save, untrained
+from clara.model.checkpoint import (
+    MIN_SCORE,
+    Checkpoint,
+    CheckpointConfig,
+    load,
+    save,
+    untrained,
+)
 from clara.model.models import Models
 
 Opened = Callable[..., Models]
@@ -42,6 +49,22 @@ def test_saving_leaves_nothing_but_the_folder_and_never_overwrites(
     with pytest.raises(InvalidCheckpoint, match="exists already"):
         save(trained, tmp_path / "one")
     assert os.listdir(tmp_path) == ["one"]  # noqa: PTH208
+
+
+def test_the_least_score_is_the_one_asked_for_or_measured_or_the_published(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    measured = replace(trained, config=replace(trained.config, min_score=0.2, reads_text=True))
+    found = load(save(measured, tmp_path / "measured"))
+    assert (found.config.min_score, found.config.reads_text) == (0.2, True)
+    assert (found.least_score(None), found.least_score(0.0)) == (0.2, 0.0)
+    assert (trained.least_score(None), trained.least_score(0.7)) == (MIN_SCORE, 0.7)
+
+
+def test_fields_that_came_later_change_no_hash_until_they_are_set(trained: Checkpoint) -> None:
+    assert not {"min_score", "reads_text"} & set(trained.config.numbers())
+    later = replace(trained.config, min_score=0.2)
+    assert later.numbers() == {**trained.config.numbers(), "min_score": 0.2}
 
 
 def test_the_base_can_be_named_anew_when_loading(trained: Checkpoint, tmp_path: Path) -> None:

@@ -25,6 +25,17 @@ def test_text_mode_gives_what_plain_greedy_decoding_gives(models: Models) -> Non
     assert found.text == models.tokens.decode(wanted).strip()
 
 
+def test_a_checkpoint_may_have_its_generator_read_plain_text(models: Models) -> None:
+    generator = models.generator
+    own, base = (
+        replace(generator, reads_text=reads).answer_from_text("Who?", PASSAGES, max_new_tokens=12)
+        for reads in (True, False)
+    )
+    assert own.token_ids != base.token_ids
+    (ids,) = generator.generate([generator.prompt_from_text("Who?", PASSAGES)], max_new_tokens=12)
+    assert list(own.token_ids) == ids
+
+
 def test_latent_mode_reads_the_latents_and_the_generators_adapter(models: Models) -> None:
     latents = models.compressor.compress(PASSAGES)
     answer = models.generator.answer_from_latents("Who?", latents, max_new_tokens=8)
