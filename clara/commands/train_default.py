@@ -6,12 +6,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from clara.commands.train_display import Display
 from clara.default_models import BASE, CHECKPOINT
 from clara.settings import Settings
+
+if TYPE_CHECKING:
+    from clara.training.plan import Plan
+    from clara.training.recipe import Recipe
+
+READS_TEXT = True
+"""Its generator has learned to answer in few words, and reads text as it did before; BENCHMARKS.md,
+default checkpoint."""
 
 LICENCE = "Apache-2.0 (weights); texts it was trained on: see its card"
 
@@ -56,7 +65,13 @@ def train_default(
         with Display(console) as display:
             trained = train(plan, on_event=display, stopped=stopped)
     made = checkpoints.load(trained.last)
-    portable = replace(made.config, base=config.base_model or BASE.folder)
+    least = _least_score(trained.last, recipe, plans[-1])
+    portable = replace(
+        made.config,
+        base=config.base_model or BASE.folder,
+        min_score=least,
+        reads_text=READS_TEXT,
+    )
     final = replace(made, config=portable, name=CHECKPOINT, licence=LICENCE)
     folder = out / CHECKPOINT
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,3 +81,14 @@ def train_default(
         plot(plan.out, folder / f"{plan.out.name}.png")
     console.print(f"checkpoint: {folder}", highlight=False, markup=False)
     return folder
+
+
+def _least_score(trained: Path, recipe: Recipe, plan: Plan) -> float:
+    """Of the records of the last part that were held out."""
+    from clara.model import checkpoint as checkpoints
+    from clara.model.models import load_models
+    from clara.training.calibration import least_score
+    from clara.training.data import read
+
+    models = load_models(checkpoints.load(trained, base=recipe.base), device=recipe.device)
+    return least_score(models, [*read(plan.dev, plan.config.stage)])

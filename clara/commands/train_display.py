@@ -83,10 +83,10 @@ class Display:
         self._dev = f"  dev {event['score']:.3f}"
         answers = f", cover-EM {100 * event['cover_em']:.1f} %" if "cover_em" in event else ""
         best = ", the best so far" if event.get("best") else ""
-        self._print(
-            f"step {event['scored']}: dev {event['score']:.3f} nats per token, with the documents "
-            f"of others {event['wrong']:.3f}{answers}{best}"
-        )
+        unit = "nats per question"
+        if "wrong" in event:
+            unit = f"nats per token, with the documents of others {event['wrong']:.3f}"
+        self._print(f"step {event['scored']}: dev {event['score']:.3f} {unit}{answers}{best}")
 
     def _print(self, told: str) -> None:
         self._console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from clara.errors import InvalidTraining
@@ -157,6 +157,14 @@ class EndToEndConfig(StageConfig):
     """Of the selection, in score units."""
     retrieval_weight: float = Field(default=0.0, ge=0)
     """Of a contrastive loss on `pos_index` beside the answer's; 0 as published."""
+    answer_weight: float = Field(default=1.0, ge=0)
+    """Of the answer's loss; at 0 nothing is generated, and only the query reasoner learns."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> EndToEndConfig:
+        if not self.answer_weight and not self.retrieval_weight:
+            raise ValueError("answer_weight and retrieval_weight are both 0: nothing is learned")
+        return self
 
 
 CONFIGS: dict[Stage, type[StageConfig]] = {

@@ -1,7 +1,9 @@
 """Stage 3: the query reasoner chooses, the generator answers. arXiv:2511.18659, section 3.3.
 
 One loss for both: the answer's. It reaches the query latent through the differentiable top-k.
-The compressor does not change, so latents made before this stage stay good.
+The compressor does not change, so latents made before this stage stay good. Beside it or instead of
+it there can be a contrastive loss on the documents that hold the answer: alone it needs a pass over
+the question and nothing else, so small bases with few records learn to rank in minutes.
 """
 
 from __future__ import annotations
@@ -63,12 +65,19 @@ class EndToEnd:
     tokens: Tokens
     kind: LatentKind
     rates: tuple[int, ...]
-    learning: tuple[str, ...] = ("reasoner", "generator")
+
+    @property
+    def learning(self) -> tuple[str, ...]:
+        """The generator too, unless nothing is generated."""
+        return ("reasoner", "generator") if self.config.answer_weight else ("reasoner",)
 
     @property
     def weights(self) -> Mapping[str, float]:
         """The answer's loss; the contrastive one where it is asked for."""
-        return {"answer": 1.0, "retrieval": self.config.retrieval_weight}
+        return {
+            "answer": self.config.answer_weight,
+            "retrieval": self.config.retrieval_weight,
+        }
 
     def example(self, record: QuestionRecord, random: Random) -> Choice | None:
         """A question with all of its candidates."""
@@ -98,19 +107,19 @@ class EndToEnd:
         most = max(len(example.candidates) for example in examples)
         for example in examples:
             blocks, row = self._scored(trainee, example)
-            ids, prompt, chosen = self._chosen(example, blocks, row)
-            targets.append(Target(ids, prompt, chosen))
+            if self.config.answer_weight:
+                ids, prompt, chosen = self._chosen(example, blocks, row)
+                targets.append(Target(ids, prompt, chosen))
             scores.append(padded(row, (0, most - len(row)), value=-torch.inf))
             gold = [i in example.positives for i in range(most)]
             positive.append(torch.tensor(gold, device=row.device))
-        labels = trainee.labels(targets)
         retrieval = losses.retrieval_nll(
             torch.stack(scores), torch.stack(positive), temperature=self.config.temperature
         )
-        return {
-            "answer": losses.answer_nll(trainee.answers(targets), labels),
-            "retrieval": retrieval,
-        }
+        answer = retrieval.new_zeros(())
+        if targets:
+            answer = losses.answer_nll(trainee.answers(targets), trainee.labels(targets))
+        return {"answer": answer, "retrieval": retrieval}
 
     def _scored(self, trainee: Trainee, example: Choice) -> tuple[list[Tensor], Tensor]:
         """Candidates' blocks, without gradient, and their scores (candidates,)."""

@@ -6,8 +6,8 @@
   `processes`, `device`, `dtype`, `records`, `dev`.
 * `number`: a step that was done, with `loss`, `parts`, `rate`, `gradient`, `places`, `seconds` and
   `share` (of the whole training).
-* `scored`: steps done when the dev records were scored, with `score`, `wrong`, further scores and
-  `best`.
+* `scored`: steps done when the dev records were scored, with `score`, `wrong` (not where ranking
+  alone learns), further scores and `best`.
 
 All have `at`: seconds spent in steps. After a kill the same steps come again; the later ones count.
 """

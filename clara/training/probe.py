@@ -57,15 +57,22 @@ class Probe:
     def scores(self) -> Mapping[str, float]:
         """Mean losses by name; `score` is the answer's, in nats per token, lower is better.
 
-        `wrong` is the answer's from another record's documents.
+        `wrong` is the answer's from another record's documents. Where the answer carries no weight,
+        `score` is the ranking's loss and there is no `wrong`.
         """
+        right = self._of(self._right)
+        if not self._objective.weights["answer"]:
+            return {**right, "score": right["retrieval"]}
+        return {**right, "score": right["answer"], "wrong": self._of(self._wrong)["answer"]}
+
+    def _of(self, examples: Sequence[Any]) -> dict[str, float]:
+        """Mean losses of the model in evaluation."""
         self._trainee.eval()
         try:
             with torch.no_grad():
-                right, wrong = self._mean(self._right), self._mean(self._wrong)
+                return self._mean(examples)
         finally:
             self._trainee.train()
-        return {**right, "score": right["answer"], "wrong": wrong["answer"]}
 
     def _examples(self, records: Sequence[Record]) -> list[Any]:
         found = (

@@ -63,7 +63,9 @@ def test_the_recipe_makes_one_checkpoint_that_answers_at_every_rate(
     folder = run()
     made = checkpoints.load(folder, base=base)
     assert made.config.training_stage == "stage2"
-    assert made.config.rates == (4, 16)
+    assert made.config.rates == (2, 4, 16)
+    assert made.config.min_score is not None
+    assert made.config.reads_text
     assert set(made.pooling) == {"compressor", "reasoner"}
     assert set(made.adapters) == {"generator", "reasoner"}
     for rate in made.config.rates:
@@ -71,7 +73,7 @@ def test_the_recipe_makes_one_checkpoint_that_answers_at_every_rate(
         latents = models.compressor.compress(DOCUMENTS[:2])
         assert models.generator.answer_from_latents("Who?", latents, max_new_tokens=3).token_ids
     told = (folder / "README.md").read_text()
-    assert "| warmup |" in told
+    assert "| stage1 |" in told
     assert "hotpotqa-dev(rpt)" in told
     assert (folder / "stage3.png").stat().st_size > 1000
     assert checkpoints.load(run(), base=base).config == made.config

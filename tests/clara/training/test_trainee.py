@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from clara.errors import InvalidTraining
 from clara.model.backbone import head_of
 from clara.model.models import load_models
+from clara.training.config import from_dict
+from clara.training.probe import Probe
 from clara.training.records import Record
 from clara.training.stages import Objective
 from clara.training.target import Target
@@ -155,6 +158,26 @@ def test_stage_3_moves_reasoner_and_generator_and_leaves_latents_alone(
     before = trainee.compress("compressor", ids)[0][0].detach().clone()
     assert moved(trainee, objective, questions(5)) == {"reasoner", "generator"}
     assert torch.equal(trainee.compress("compressor", ids)[0][0], before)
+
+
+@KINDS
+def test_without_weight_on_the_answer_the_reasoner_alone_learns(begun: Begun, kind: str) -> None:
+    first, _ = begin_kind(begun, kind)
+    shaken(first)
+    ranking = config(3, "memory" if kind == "memory" else "pooled").as_dict()
+    ranking |= {"answer_weight": 0.0, "retrieval_weight": 1.0}
+    trainee, objective = begun(from_dict(ranking), as_checkpoint(first, stage="stage1_2"))
+    shaken(trainee)
+    assert moved(trainee, objective, questions(5)) == {"reasoner"}
+    assert losses_of(trainee, objective, questions(5))["answer"] == 0
+    found = Probe(trainee, objective, questions(5), seed=0).scores()
+    assert found["score"] == found["retrieval"] > 0
+    assert "wrong" not in found
+
+
+def test_a_last_stage_that_learns_nothing_is_refused() -> None:
+    with pytest.raises(InvalidTraining, match="both 0: nothing is learned"):
+        from_dict({"stage": 3, "answer_weight": 0})
 
 
 def test_a_new_generator_answers_as_the_base_does(begun: Begun) -> None:
