@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.rule import Rule
+from rich.text import Text
 
 from clara import default_models
 from clara.client import Client, Json
-from clara.commands import show
+from clara.commands import demo_questions, show
+from clara.commands.demo_questions import Question, Tally
 from clara.commands.ingest import ingest
 from clara.commands.supervisor import Running, system
 from clara.errors import ServerFailed
 from clara.settings import Settings
 
 COLLECTION = "demo"
-QUESTIONS = 8
+SHOWN = 8
+"""Questions shown with citations and timings, in the default mode and in the other one; the rest
+take a line each."""
+
 TOP_K = 3
 """Passages read: a base of 135 M parameters loses the thread of more."""
 
-MODES = {"text": 48, "latent": 16}
-"""Tokens an answer may have, by mode: of untrained latents, a few show enough."""
+ANSWER_TOKENS = 48
+NOISE_TOKENS = 16
+"""Tokens an answer may have; of untrained latents, a few show enough."""
 
 READY_S = 120.0
 """Seconds the API may take to answer for the first time."""
@@ -45,8 +51,8 @@ def demo(config: Settings, samples: Path, console: Console) -> None:
         up = time.perf_counter()
         _fill(client, samples / "catalogue.jsonl", config, console)
         filled = time.perf_counter()
-        questions = _questions(samples / "questions.jsonl")
-        answered = _ask(client, questions, console)
+        questions = demo_questions.read(samples / "questions.jsonl")
+        answered, tally = _ask(client, questions, console)
         report = {
             "collection": COLLECTION,
             "checkpoints": _checkpoints(answered),
@@ -55,6 +61,7 @@ def demo(config: Settings, samples: Path, console: Console) -> None:
                 "ingest": round(filled - up, 1),
                 "questions": round(time.perf_counter() - filled, 1),
             },
+            "tally": tally.as_dict(),
             "questions": answered,
         }
         running.check()
@@ -102,23 +109,43 @@ def _fill(client: Client, catalogue: Path, config: Settings, console: Console) -
         )
 
 
-def _questions(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()[:QUESTIONS]
-    return [json.loads(line)["question"] for line in lines]
-
-
-def _ask(client: Client, questions: list[str], console: Console) -> list[Json]:
-    """Every question as text and as latents, one after the other; one entry per answer."""
+def _ask(
+    client: Client, questions: Sequence[Question], console: Console
+) -> tuple[list[Json], Tally]:
+    """Every question in the default mode, the first ones in the other mode too; in that order."""
     console.print(Rule("asking", align="left"))
     answered: list[Json] = []
-    for question in questions:
-        for mode, tokens in MODES.items():
-            state = client.ask(
-                COLLECTION, question, mode=mode, top_k=TOP_K, max_answer_tokens=tokens
-            )
-            show.answer(state, console)
-            answered.append(_entry(state))
-    return answered
+    tally = Tally()
+    for number, question in enumerate(questions):
+        state = _asked(client, question, "auto", ANSWER_TOKENS)
+        answered.append(_entry(state))
+        right = tally.add(question, state["answer"]["text"])
+        if number >= SHOWN:
+            console.print(_line(question, state["answer"]["text"], right=right))
+            continue
+        show.answer(state, console)
+        other = _in_the_other_mode(client, question, state)
+        show.answer(other, console)
+        answered.append(_entry(other))
+    console.print(f"\nin the default mode: {tally}", style="bold")
+    return answered, tally
+
+
+def _asked(client: Client, question: Question, mode: str, tokens: int) -> Json:
+    return client.ask(COLLECTION, question.text, mode=mode, top_k=TOP_K, max_answer_tokens=tokens)
+
+
+def _in_the_other_mode(client: Client, question: Question, state: Json) -> Json:
+    given = state["answer"]
+    if given["mode"] == "latent":
+        return _asked(client, question, "text", ANSWER_TOKENS)
+    trained = given["checkpoint"]["trained"]
+    return _asked(client, question, "latent", ANSWER_TOKENS if trained else NOISE_TOKENS)
+
+
+def _line(question: Question, answer: str, *, right: bool) -> Text:
+    mark = Text("right ", style="green") if right else Text("wrong ", style="red")
+    return Text.assemble(mark, (question.text, "cyan"), "  ", " ".join(answer.split()))
 
 
 def _entry(state: Json) -> Json:
