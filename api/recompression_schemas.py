@@ -62,19 +62,24 @@ class QueuedRecompression(BaseModel):
     run_id: UUID
 
 
-class Generation(BaseModel):
-    """One complete set of latents of a collection, for one checkpoint."""
+class Answering(BaseModel):
+    """A generation, but for the number of its latents: a rollback does not wait for a count."""
 
     number: int
     status: GenerationStatus
     checkpoint_id: UUID
     checkpoint: str = Field(description="Its name.")
     fingerprint: str
-    latents: int = Field(description="That are stored of its fingerprint.")
     run_id: UUID | None = Field(description="The recompression that built it.")
     gate: dict[str, Any] | None = Field(description="What the recall gate measured.")
     created_at: datetime
     activated_at: datetime | None = Field(description="When it began to answer last.")
+
+
+class Generation(Answering):
+    """One complete set of latents of a collection, for one checkpoint."""
+
+    latents: int = Field(description="That are stored of its fingerprint.")
 
 
 class Generations(BaseModel):
@@ -96,5 +101,5 @@ class NewRollback(Request):
 class RolledBack(BaseModel):
     """What answers now."""
 
-    generation: Generation
+    generation: Answering
     cancelled: UUID | None = Field(description="The recompression that this ended.")

@@ -12,8 +12,9 @@ from clara import registry
 from clara.db.tables import ACTIVE, Run, RunKind, RunStatus
 from clara.errors import CheckpointMismatch, RecompressionFailed
 from clara.pipeline.compress import PAGE
-from clara.pipeline.recompress import Range, compress_range, count_left, ranges, settle_documents
+from clara.pipeline.recompress import Range, compress_range, count_left, ranges
 from clara.pipeline.recompress_plan import speed
+from clara.pipeline.settle import settle_documents
 from workers import runs
 from workers.enqueue import transaction
 from workers.recompress_part import check_fingerprint, is_over
@@ -178,9 +179,9 @@ def _part_size(db: Session, visit: Visit) -> int:
 
 def _leave(visit: Visit, lacking: int) -> bool:
     """The time is used up: what is made stays, and another run goes on with it."""
+    if visit.way is not Way.SWITCHED:
+        settle_documents(visit.open_db, visit.collection, stopped=visit.stopped)
     with visit.open_db.begin() as db:
-        if visit.way is not Way.SWITCHED:
-            settle_documents(db, visit.collection, visit.fingerprint)
         visit.keep(db, Phase.COMPRESSING)
         succeed(db, visit, remains=lacking)
     return False

@@ -32,6 +32,7 @@ class Phase(StrEnum):
     COMPRESSING = "compressing"
     GATE = "gate"
     SWITCHING = "switching"
+    SETTLING = "settling"
     FORGETTING = "forgetting"
 
 

@@ -16,8 +16,6 @@ from api.strict_body import StrictRoute
 from clara import generations, registry
 from clara.db.tables import Checkpoint, Collection, Generation, Latent, Passage
 from clara.errors import UnknownCheckpoint
-from clara.generations import Known
-from clara.pipeline.recompress import left, settle_documents
 from clara.pipeline.recompress_plan import Plan, make_plan
 from clara.settings import Settings
 from clara.texts import check_characters
@@ -99,6 +97,9 @@ def list_generations(open_db: Db, name: str) -> shapes.Generations:
 def rollback(open_db: Db, config: Config, name: str, body: shapes.NewRollback) -> shapes.RolledBack:
     """Answer from an earlier generation at once, and stay there: promotions and nights leave the
     collection alone until a recompression is asked for. One that is at work is cancelled.
+
+    The status of the documents follows: a compress run looks at all of them, and makes the latents
+    of those that were written since.
     """
     with transaction(open_db) as (db, send):
         collection = collection_named(db, name)
@@ -107,10 +108,8 @@ def rollback(open_db: Db, config: Config, name: str, body: shapes.NewRollback) -
         now = generations.roll_back(db, collection.id, keep=config.generations_kept, to=body.to)
         if working:
             runs.cancel(db, working.id)
-        settle_documents(db, collection.id, now.fingerprint)
-        if db.scalar(left(collection.id, now.fingerprint).limit(1)):
-            queue_compress(db, send, collection.id)
-        shown = _shown(db, _row(db, now))
+        queue_compress(db, send, collection.id)
+        shown = shapes.Answering(**_described(db, db.get_one(Generation, now.id)))
     return shapes.RolledBack(generation=shown, cancelled=working.id if working else None)
 
 
@@ -144,11 +143,6 @@ def _planned(
     )
 
 
-def _row(db: Session, known: Known) -> Generation:
-    row: Generation = db.get_one(Generation, known.id)
-    return row
-
-
 def _shown(db: Session, row: Generation) -> shapes.Generation:
     latents = (
         select(func.count())
@@ -156,15 +150,19 @@ def _shown(db: Session, row: Generation) -> shapes.Generation:
         .join(Passage, Passage.id == Latent.passage_id)
         .where(Passage.collection_id == row.collection_id, Latent.fingerprint == row.fingerprint)
     )
-    return shapes.Generation(
-        number=row.number,
-        status=row.status,
-        checkpoint_id=row.checkpoint_id,
-        checkpoint=db.get_one(Checkpoint, row.checkpoint_id).name,
-        fingerprint=row.fingerprint,
-        latents=db.scalar(latents) or 0,
-        run_id=row.run_id,
-        gate=row.gate,
-        created_at=row.created_at,
-        activated_at=row.activated_at,
-    )
+    return shapes.Generation(latents=db.scalar(latents) or 0, **_described(db, row))
+
+
+def _described(db: Session, row: Generation) -> dict[str, Any]:
+    """All of it that takes no counting."""
+    return {
+        "number": row.number,
+        "status": row.status,
+        "checkpoint_id": row.checkpoint_id,
+        "checkpoint": db.get_one(Checkpoint, row.checkpoint_id).name,
+        "fingerprint": row.fingerprint,
+        "run_id": row.run_id,
+        "gate": row.gate,
+        "created_at": row.created_at,
+        "activated_at": row.activated_at,
+    }

@@ -131,9 +131,7 @@ def roll_back(client: Client, collection: str, console: Console, *, to: int | No
     """Answer from an earlier generation. Raises ApiProblem where there is none."""
     found = client.roll_back(collection, to=to)
     now = found["generation"]
-    console.print(
-        Text(f"generation {now['number']} answers: {now['checkpoint']}, {now['latents']:,} latents")
-    )
+    console.print(Text(f"generation {now['number']} answers: {now['checkpoint']}"))
     if found["cancelled"]:
         console.print(f"run {found['cancelled']} cancelled", style="yellow", highlight=False)
     console.print("held there until you recompress it", style="dim")

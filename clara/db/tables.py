@@ -125,6 +125,9 @@ class Collection(Base):
     held: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it stays at its generation whatever is promoted: a rollback holds it, a
     recompression that was asked for lets it go."""
+    unsettled: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the status of its documents may still be that of the generation before: set with a
+    switch to other latents, and cleared once every document was looked at."""
     created_at: Mapped[Created]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event
 
 from api.app import create_app
 from clara import generations
@@ -15,6 +19,8 @@ from clara.db.tables import RunStatus as Status
 from clara.settings import Settings
 from tests.api.conftest import Queued, Rows, assert_problem
 from tests.factories import make_checkpoint, make_document, make_latent, make_passage
+from tests.workers.test_runs import begun
+from workers.compressing import compress
 
 HERE = "/v1/collections/papers"
 OLD, NEW = "a" * 64, "b" * 64
@@ -165,7 +171,7 @@ def test_going_back_is_at_once_holds_the_collection_and_ends_what_is_at_work(
     assert_problem(nine, 404, "unknown-generation", field="generation", limit="2, 1")
 
 
-def test_going_back_says_which_documents_wait_and_has_their_latents_made(
+def test_going_back_has_a_run_say_which_documents_wait_and_make_their_latents(
     client: TestClient,
     db: OpenDb,
     papers: Collection,
@@ -177,6 +183,46 @@ def test_going_back_says_which_documents_wait_and_has_their_latents_made(
         late = make_passage(session, make_document(session, papers))
         make_latent(session, late, NEW)
     client.post(f"{HERE}/rollback", json={})
+    ((task, (run_id,)),) = queued("compress")
+    assert task == "compress_collection"
+    with pytest.raises(NoModel):
+        compress(begun(db, UUID(run_id)), without_models(db), db)
     with db() as session:
         assert session.get_one(Document, late.document_id).status is DocumentStatus.SEARCHABLE
-    assert [task for task, _ in queued("compress")] == ["compress_collection"]
+
+
+def test_going_back_touches_no_document_passage_or_latent(
+    client: TestClient, db: OpenDb, papers: Collection, checkpoints: tuple[UUID, UUID]
+) -> None:
+    """So it takes as long whatever the size of the collection is."""
+    switched(db, papers, checkpoints[1])
+    told: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        told.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert client.post(f"{HERE}/rollback", json={}).status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert any("generation" in statement for statement in told)
+    tables = r"\b(FROM|JOIN|UPDATE|INTO) (document|passage|latent)\b"
+    assert not [statement for statement in told if re.search(tables, statement)]
+
+
+class NoModel(Exception):
+    """A checkpoint that cannot be loaded."""
+
+
+def without_models(db: OpenDb) -> Any:
+    """A worker that knows which generation answers, and can load no checkpoint."""
+
+    def generation(collection: UUID) -> Any:
+        with db() as session:
+            return generations.active(session, collection)
+
+    def compressing(_: UUID) -> Any:
+        raise NoModel
+
+    return SimpleNamespace(generation=generation, compressing=compressing)
