@@ -24,6 +24,10 @@ class NewRecompression(Request):
     gate: bool = Field(
         default=True, description="Whether a new generation must pass the recall gate to answer."
     )
+    rebuild_indexes: bool = Field(
+        default=False,
+        description="Whether the lexical index is made anew too, beside the one that is searched.",
+    )
 
 
 class Estimate(BaseModel):
@@ -31,6 +35,13 @@ class Estimate(BaseModel):
 
     value: float | None
     basis: str
+
+
+class Rebuild(BaseModel):
+    """A lexical index that is made anew."""
+
+    passages: int = Field(description="That are written to it.")
+    seconds: Estimate
 
 
 class RecompressionPlan(BaseModel):
@@ -54,6 +65,9 @@ class RecompressionPlan(BaseModel):
     tokens: int
     bytes: Estimate
     seconds: Estimate = Field(description="On one model worker.")
+    rebuild: Rebuild | None = Field(
+        description="The lexical index that is made anew; null where that was not asked for."
+    )
 
 
 class QueuedRecompression(BaseModel):

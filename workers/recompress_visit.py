@@ -31,6 +31,7 @@ class Phase(StrEnum):
     PLANNING = "planning"
     COMPRESSING = "compressing"
     GATE = "gate"
+    REBUILDING = "rebuilding"
     SWITCHING = "switching"
     SETTLING = "settling"
     FORGETTING = "forgetting"
@@ -85,6 +86,11 @@ class Visit:
         """As planned."""
         return Way(self.state["way"])
 
+    @property
+    def rebuilds(self) -> bool:
+        """Whether the lexical index is made anew, too."""
+        return bool(self.held.run.inputs.get("rebuild_indexes"))
+
     def stopped(self) -> bool:
         """Whether to break off: cancelled, taken over, or this process ends."""
         return self.held.stopped() or stopping()
@@ -137,4 +143,6 @@ def succeed(db: Session, visit: Visit, *, remains: int) -> None:
         "forgotten": state.get("forgotten", 0),
         "gate": state.get("gate"),
     }
+    if rebuilt := state.get("rebuild"):
+        result |= {"indexed": rebuilt["passages"], "index_seconds": round(rebuilt["seconds"], 3)}
     runs.succeed(db, visit.held, result, runs.timings(visit.held.run))

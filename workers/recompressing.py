@@ -5,6 +5,8 @@ that also writes the next phase. So a worker that is killed anywhere leaves a st
 next visit does the same step again, and no step done twice does harm.
 
     planning -> compressing <-> parts -> gate -> switching -> settling -> forgetting -> succeeded
+
+Where the lexical index is made anew too, `rebuilding` comes before `switching`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from clara.pipeline.compress import PAGE
 from clara.pipeline.recompress import count_left
 from clara.pipeline.settle import settle_documents
 from clara.settings import Settings
+from workers import recompress_rebuilding as rebuilding
 from workers import runs
 from workers.enqueue import queue_compress, transaction
 from workers.recompress_making import compress
@@ -96,8 +99,12 @@ def _switch(visit: Visit) -> Next:
     """Let the new generation answer: a few rows in one transaction, however many passages it has.
 
     They are counted before it, or whoever asks or writes would wait for that. What is written in
-    between is read as text until the compress run that is asked for here has made its latents.
+    between is read as text until the compress run that is asked for here has made its latents. A
+    lexical index that was made anew takes over at the same moment.
     """
+    if rebuilding.is_due(visit):
+        return Phase.REBUILDING
+    lexical = rebuilding.where(visit)
     lacking = _lacking(visit)
     with transaction(visit.open_db) as (db, send):
         generations.lock(db, visit.collection)
@@ -107,11 +114,17 @@ def _switch(visit: Visit) -> Next:
             back = Phase.PLANNING if changed else Phase.COMPRESSING
             visit.keep(db, back)
             return back
+        if lexical and not rebuilding.is_built(db, visit):
+            del visit.state["rebuild"]
+            visit.keep(db, Phase.REBUILDING)
+            return Phase.REBUILDING
         now = _take_over(db, visit)
         visit.state["number"] = now.number
         if visit.way is Way.SWITCHED or lacking > _unreadable(visit):
             queue_compress(db, send, visit.collection)
         visit.keep(db, Phase.SETTLING)
+        if lexical:
+            rebuilding.take_over(db, visit, lexical)
     return Phase.SETTLING
 
 
@@ -183,6 +196,7 @@ STEPS: dict[Phase, Callable[[Visit], Next]] = {
     Phase.PLANNING: plan,
     Phase.COMPRESSING: compress,
     Phase.GATE: _judge,
+    Phase.REBUILDING: rebuilding.rebuild,
     Phase.SWITCHING: _switch,
     Phase.SETTLING: _settle,
     Phase.FORGETTING: _forget,

@@ -18,7 +18,13 @@ from clara.db.tables import Checkpoint, Collection, Document, DocumentStatus, Ru
 from clara.db.tables import RunStatus as Status
 from clara.settings import Settings
 from tests.api.conftest import Queued, Rows, assert_problem
-from tests.factories import make_checkpoint, make_document, make_latent, make_passage
+from tests.factories import (
+    make_checkpoint,
+    make_document,
+    make_latent,
+    make_passage,
+    make_run,
+)
 from tests.workers.test_runs import begun
 from workers.compressing import compress
 
@@ -81,6 +87,7 @@ def test_a_recompression_is_queued_once_and_lets_the_collection_go(
         "checkpoint_id": str(checkpoints[1]),
         "reason": "asked",
         "gate": True,
+        "rebuild_indexes": False,
         "deadline": None,
     }
     assert queued("recompress") == [("recompress_collection", [str(run.id)])]
@@ -100,6 +107,37 @@ def test_by_default_it_is_the_promoted_checkpoint(
     assert (
         client.post(f"{HERE}/recompressions", json={"dry_run": True}).json()["checkpoint"] == "new"
     )
+
+
+def test_a_new_lexical_index_is_planned_with_what_the_last_one_took(
+    client: TestClient, db: OpenDb, papers: Collection, checkpoints: tuple[UUID, UUID]
+) -> None:
+    asked = {"dry_run": True, "rebuild_indexes": True}
+    plan = client.post(f"{HERE}/recompressions", json=asked).json()
+    unknown = {"value": None, "basis": "nothing measured yet"}
+    assert plan["rebuild"] == {"passages": 1, "seconds": unknown}
+    with db.begin() as session:
+        done = {"indexed": 4_000, "index_seconds": 2_000.0}
+        make_run(session, RunKind.RECOMPRESS, Status.SUCCEEDED, papers, result=done)
+    plan = client.post(f"{HERE}/recompressions", json=asked).json()
+    assert plan["rebuild"]["seconds"]["value"] == 0.5
+    assert "2 passages a second" in plan["rebuild"]["seconds"]["basis"]
+    plain = client.post(f"{HERE}/recompressions", json={"dry_run": True}).json()
+    assert plain["rebuild"] is None
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_making_the_lexical_index_anew_leaves_a_held_collection_where_it_is(
+    client: TestClient, db: OpenDb, checkpoints: tuple[UUID, UUID], rebuild: bool
+) -> None:
+    with db.begin() as session:
+        session.query(Collection).update({"held": True})
+        session.get_one(Checkpoint, checkpoints[1]).active = True
+    asked = client.post(f"{HERE}/recompressions", json={"rebuild_indexes": rebuild})
+    inputs = stored(db, asked.json()["run_id"]).inputs
+    assert inputs["checkpoint_id"] == str(checkpoints[0] if rebuild else checkpoints[1])
+    assert inputs["rebuild_indexes"] is rebuild
+    assert client.get(f"{HERE}/generations").json()["held"] is rebuild
 
 
 def test_a_checkpoint_that_a_setting_names_is_not_overruled_by_a_promoted_one(
