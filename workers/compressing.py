@@ -23,7 +23,7 @@ from clara.pipeline.settle import settle_documents, unsettled
 from workers import runs
 from workers.enqueue import transaction
 from workers.loaded import Loaded
-from workers.recompressions import queue_recompress
+from workers.recompression.queueing import queue_recompress
 from workers.runs import Held
 from workers.stopping import stopping
 

@@ -22,8 +22,8 @@ from clara.settings import Settings
 from clara.texts import check_characters
 from workers import runs
 from workers.enqueue import queue_compress, transaction
-from workers.recompress_planning import way_to
-from workers.recompressions import ASKED, active_recompression, busy, queue_recompress
+from workers.recompression.planning import way_to
+from workers.recompression.queueing import ASKED, active_recompression, busy, queue_recompress
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=StrictRoute)
 

@@ -30,9 +30,11 @@ from clara.serving.engine import Engine
 from clara.settings import Settings
 from tests.factories import make_checkpoint
 from tests.tiny import tiny_base, tiny_encoder
-from workers import children, compressing, nights, recompressing, runs
+from workers import children, compressing, runs
 from workers.app import app, configure
 from workers.loaded import Loaded
+from workers.nights import nights
+from workers.recompression import recompressing
 
 RATE, DOC_MAX_LENGTH = 16, 128
 COLLECTION = "bench"

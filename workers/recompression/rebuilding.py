@@ -21,7 +21,7 @@ from clara.pipeline.rebuild import Copied
 from clara.retrieval.ports import LexicalIndex
 from workers import runs
 from workers.purging import add_stray_purge
-from workers.recompress_visit import Next, Phase, Visit
+from workers.recompression.visit import Next, Phase, Visit
 
 VISIT_S = 120.0
 """Seconds of copying in one visit."""

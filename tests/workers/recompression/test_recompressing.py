@@ -28,12 +28,12 @@ from clara.model.models import Models
 from clara.serving.engine import Engine
 from clara.types import SourceDocument
 from tests.factories import make_checkpoint
-from tests.workers.recompressing.conftest import World, documents, dying, with_limits
-from workers import recompressing as module
+from tests.workers.recompression.conftest import World, documents, dying, with_limits
 from workers import runs
 from workers.enqueue import transaction
 from workers.loaded import Loaded
-from workers.recompressions import queue_recompress
+from workers.recompression import recompressing as module
+from workers.recompression.queueing import queue_recompress
 
 
 def test_another_compressor_takes_over_once_all_its_latents_are_there(world: World) -> None:

@@ -14,7 +14,7 @@ from clara.db.connect import OpenDb
 from clara.db.tables import Run, RunKind
 from clara.settings import Settings
 from workers import runs
-from workers.recompressions import parts
+from workers.recompression.queueing import parts
 from workers.runs import Held
 from workers.stopping import stopping
 

@@ -27,14 +27,14 @@ from clara.pipeline.compress import PAGE
 from clara.pipeline.recompress import count_left
 from clara.pipeline.settle import settle_documents
 from clara.settings import Settings
-from workers import recompress_rebuilding as rebuilding
 from workers import runs
 from workers.enqueue import queue_compress, transaction
-from workers.recompress_making import compress
-from workers.recompress_part import recompress_part
-from workers.recompress_planning import plan
-from workers.recompress_visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
-from workers.recompressions import active_recompression, busy, queue_recompress
+from workers.recompression import rebuilding
+from workers.recompression.making import compress
+from workers.recompression.part import recompress_part
+from workers.recompression.planning import plan
+from workers.recompression.queueing import active_recompression, busy, queue_recompress
+from workers.recompression.visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
 from workers.runs import Held
 from workers.turns import turn
 
@@ -84,7 +84,7 @@ def _first(visit: Visit) -> Phase:
 
 def _judge(visit: Visit) -> Next:
     """Ask both generations the same questions; refuse a new one that does worse."""
-    from workers.recompress_gate import judge_generation
+    from workers.recompression.gate import judge_generation
 
     if not visit.held.run.inputs.get("gate", True) or not visit.config.gate_passages:
         return visit.go_on(Phase.SWITCHING)

@@ -17,9 +17,9 @@ from clara.pipeline.recompress_plan import speed
 from clara.pipeline.settle import settle_documents
 from workers import runs
 from workers.enqueue import transaction
-from workers.recompress_part import check_fingerprint, is_over
-from workers.recompress_visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
-from workers.recompressions import add_parts, parts
+from workers.recompression.part import check_fingerprint, is_over
+from workers.recompression.queueing import add_parts, parts
+from workers.recompression.visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
 from workers.turns import turn
 
 WAVE = 4

@@ -21,10 +21,11 @@ from clara.retrieval.elasticsearch import ElasticsearchIndex
 from clara.retrieval.ports import LexicalIndex
 from tests.clara.pipeline.conftest import cluster_at
 from tests.clara.retrieval.conftest import NO_ELASTICSEARCH, lacking
-from tests.workers.recompressing.conftest import World, documents, dying
-from workers import purging, recompress_rebuilding, runs
+from tests.workers.recompression.conftest import World, documents, dying
+from workers import purging, runs
 from workers.ingesting import purge
 from workers.purging import give_up_builds
+from workers.recompression import rebuilding
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_whatever_commit_a_worker_dies_at_one_whole_index_serves_and_none_is_lef
     if seed % 2:  # a page to a visit
         looks = count()
         monkeypatch.setattr(rebuild, "monotonic", lambda: float(next(looks)))
-        monkeypatch.setattr(recompress_rebuilding, "VISIT_S", 2.0)
+        monkeypatch.setattr(rebuilding, "VISIT_S", 2.0)
     run_id = world.queue(world.new if seed < 2 else world.old, rebuild_indexes=True)
     world.dies = dying(seed, share=0.2)
     written = 50
