@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-queue bench-retrieval chaos clean
+.PHONY: train-default help install dev demo up down test lint format sure bench bench-model bench-gpu bench-queue bench-nights bench-retrieval chaos clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ chaos: dev ## kill, restart, flood and empty everything while users work; BENCH=
 
 bench-queue: dev ## what API and queue add to an answer, and how many questions a second are accepted
 	$(BIN)/python scripts/bench_queue.py $(BENCH)
+
+bench-nights: dev ## nights, plans and rollbacks of 100,000 passages; BENCH='--passages 10000'
+	$(BIN)/python scripts/bench_nights.py $(BENCH)
 
 bench-retrieval: install ## recall and latency of search: make bench-retrieval DATA=dir, laid out as BEIR's
 	$(BIN)/python scripts/bench_retrieval.py --data $(DATA) $(BENCH)

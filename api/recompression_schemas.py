@@ -24,6 +24,10 @@ class NewRecompression(Request):
     gate: bool = Field(
         default=True, description="Whether a new generation must pass the recall gate to answer."
     )
+    rebuild_indexes: bool = Field(
+        default=False,
+        description="Whether the lexical index is made anew too, beside the one that is searched.",
+    )
 
 
 class Estimate(BaseModel):
@@ -31,6 +35,13 @@ class Estimate(BaseModel):
 
     value: float | None
     basis: str
+
+
+class Rebuild(BaseModel):
+    """A lexical index that is made anew."""
+
+    passages: int = Field(description="That are written to it.")
+    seconds: Estimate
 
 
 class RecompressionPlan(BaseModel):
@@ -54,6 +65,9 @@ class RecompressionPlan(BaseModel):
     tokens: int
     bytes: Estimate
     seconds: Estimate = Field(description="On one model worker.")
+    rebuild: Rebuild | None = Field(
+        description="The lexical index that is made anew; null where that was not asked for."
+    )
 
 
 class QueuedRecompression(BaseModel):
@@ -62,19 +76,24 @@ class QueuedRecompression(BaseModel):
     run_id: UUID
 
 
-class Generation(BaseModel):
-    """One complete set of latents of a collection, for one checkpoint."""
+class Answering(BaseModel):
+    """A generation, but for the number of its latents: a rollback does not wait for a count."""
 
     number: int
     status: GenerationStatus
     checkpoint_id: UUID
     checkpoint: str = Field(description="Its name.")
     fingerprint: str
-    latents: int = Field(description="That are stored of its fingerprint.")
     run_id: UUID | None = Field(description="The recompression that built it.")
     gate: dict[str, Any] | None = Field(description="What the recall gate measured.")
     created_at: datetime
     activated_at: datetime | None = Field(description="When it began to answer last.")
+
+
+class Generation(Answering):
+    """One complete set of latents of a collection, for one checkpoint."""
+
+    latents: int = Field(description="That are stored of its fingerprint.")
 
 
 class Generations(BaseModel):
@@ -96,5 +115,5 @@ class NewRollback(Request):
 class RolledBack(BaseModel):
     """What answers now."""
 
-    generation: Generation
+    generation: Answering
     cancelled: UUID | None = Field(description="The recompression that this ended.")

@@ -219,6 +219,9 @@ def recompress(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Let only what finds and tells as much answer.")
     ] = True,
+    rebuild_indexes: Annotated[
+        bool, typer.Option("--rebuild-indexes", help="Make the lexical index anew from the record.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
     api: Address = "",
 ) -> None:
@@ -237,6 +240,7 @@ def recompress(
             checkpoint=checkpoint,
             dry_run=dry_run,
             gate=gate,
+            rebuild_indexes=rebuild_indexes,
             wait=wait,
         )
 

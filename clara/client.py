@@ -190,16 +190,23 @@ class Client:
         body = {"force": force, "reason": reason}
         return self._call("POST", f"/v1/checkpoints/{checkpoint_id}/promote", json=body)
 
-    def plan_recompression(self, collection: str, *, checkpoint: str | None = None) -> Json:
+    def plan_recompression(
+        self, collection: str, *, checkpoint: str | None = None, rebuild_indexes: bool = False
+    ) -> Json:
         """What a recompression would do, and what it would cost."""
-        body = {"checkpoint": checkpoint, "dry_run": True}
+        body = {"checkpoint": checkpoint, "dry_run": True, "rebuild_indexes": rebuild_indexes}
         return self._call("POST", f"/v1/collections/{collection}/recompressions", json=body)
 
     def recompress(
-        self, collection: str, *, checkpoint: str | None = None, gate: bool = True
+        self,
+        collection: str,
+        *,
+        checkpoint: str | None = None,
+        gate: bool = True,
+        rebuild_indexes: bool = False,
     ) -> str:
         """Bring a collection's latents up to a checkpoint; returns the run's id."""
-        body = {"checkpoint": checkpoint, "gate": gate}
+        body = {"checkpoint": checkpoint, "gate": gate, "rebuild_indexes": rebuild_indexes}
         queued = self._call("POST", f"/v1/collections/{collection}/recompressions", json=body)
         return str(queued["run_id"])
 

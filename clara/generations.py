@@ -123,6 +123,9 @@ def switch(
 ) -> Known:
     """Answer from this generation from now on. The one before stays, to go back to.
 
+    A few rows, however large the collection is: the status of its documents follows afterwards
+    (`clara.pipeline.settle`), where the latents are others.
+
     Args:
         db: a transaction; questions see the old or the new one, never both.
         generation: one that is building or kept.
@@ -136,14 +139,18 @@ def switch(
         return known(row)
     if row.status is GenerationStatus.DROPPED:
         raise _gone(row)
-    db.execute(
+    before = db.scalar(
         update(Generation)
         .where(
             Generation.collection_id == row.collection_id,
             Generation.status == GenerationStatus.ACTIVE,
         )
         .values(status=GenerationStatus.KEPT)
+        .returning(Generation.fingerprint)
     )
+    if before != row.fingerprint:
+        unsettled = update(Collection).where(Collection.id == row.collection_id)
+        db.execute(unsettled.values(unsettled=True))
     row.status = GenerationStatus.ACTIVE
     row.activated_at = func.clock_timestamp()
     if gate is not None:

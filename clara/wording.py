@@ -26,3 +26,9 @@ UNSUPPORTED = (
 
 DENSE_SNAPSHOTS = "dense snapshots"
 """What an audit calls the files that only make a start faster."""
+
+REBUILD = (
+    "Have it made anew from the record: `clara recompress -c COLLECTION --rebuild-indexes`; "
+    "questions go on meanwhile."
+)
+"""What to do about a lexical index that is damaged, or that another release made."""

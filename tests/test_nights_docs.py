@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clara.settings import Settings
-from workers import night_report
-from workers.night_audit import AUDIT_S
+from workers.nights import report as night_report
+from workers.nights.audit import AUDIT_S
 
 ROOT = Path(__file__).parent.parent
 NIGHTS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split("\n## Nights\n")[1]

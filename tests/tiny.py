@@ -46,8 +46,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny_base(folder: Path, *, seed: int = 0, tied: bool = False) -> Path:
-    """A causal language model of 2 layers with a byte-level tokenizer and a chat template.
+def tiny_base(
+    folder: Path, *, seed: int = 0, tied: bool = False, hidden: int = HIDDEN, layers: int = 2
+) -> Path:
+    """A causal language model with a byte-level tokenizer and a chat template.
 
     Weights are float32 and large enough that two different inputs give clearly different outputs.
     `tied` uses the embedding as output head, as small models do; answers repeat themselves then.
@@ -56,9 +58,9 @@ def tiny_base(folder: Path, *, seed: int = 0, tied: bool = False) -> Path:
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,

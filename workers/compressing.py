@@ -4,7 +4,7 @@ Where the model computes on the processor, compression gives way to indexing: bo
 same cores, and a document that can be asked about is worth more than one with latents.
 
 Latents are made for the generation that answers. Where another one takes its place, the run goes on
-for that one.
+for that one, and first says of every document whether its latents are there.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from clara.db.tables import ACTIVE, Generation, GenerationStatus, Run, RunKind
 from clara.errors import UnknownCollection
 from clara.generations import Known
 from clara.pipeline.compress import Compressing, Progress, compress_collection, lacking
+from clara.pipeline.settle import settle_documents, unsettled
 from workers import runs
 from workers.enqueue import transaction
 from workers.loaded import Loaded
-from workers.recompressions import queue_recompress
+from workers.recompression.queueing import queue_recompress
 from workers.runs import Held
 from workers.stopping import stopping
 
@@ -45,7 +46,9 @@ def compress(held: Held, loaded: Loaded, open_db: OpenDb) -> bool:
         with open_db.begin() as db:
             runs.succeed(db, held, {"latents": 0}, runs.timings(held.run))
         return False
-    collection, compressing = generation.collection_id, loaded.compressing(generation.checkpoint_id)
+    collection = generation.collection_id
+    _settle(held, collection, open_db)
+    compressing = loaded.compressing(generation.checkpoint_id)
     if compressing.fingerprint != generation.fingerprint:
         _make_anew(held, generation, open_db)
         return False
@@ -76,6 +79,18 @@ def _generation(collection: UUID | None, loaded: Loaded) -> Known | None:
         return loaded.generation(collection) if collection else None
     except UnknownCollection:
         return None
+
+
+def _settle(held: Held, collection: UUID, open_db: OpenDb) -> None:
+    """What a switch or a rollback left to be done. It needs no model, and comes before one.
+
+    Raises:
+        Cancelled: the run was, or this worker is about to end.
+    """
+    with open_db() as db:
+        wanted = db.scalar(unsettled(collection))
+    if wanted:
+        settle_documents(open_db, collection, stopped=lambda: held.stopped() or stopping())
 
 
 def _make_anew(held: Held, generation: Known, open_db: OpenDb) -> None:
@@ -121,7 +136,9 @@ def _finished(held: Held, collection: UUID, compressing: Compressing, progress: 
         Generation.status == GenerationStatus.ACTIVE,
         Generation.fingerprint != fingerprint,
     )
-    left = union_all(lacking(collection, fingerprint, progress.skipped), other)
+    left = union_all(
+        lacking(collection, fingerprint, progress.skipped), other, unsettled(collection)
+    )
     result = {"latents": progress.done, "skipped": len(progress.skipped)}
     with compressing.open_db.begin() as db:
         return runs.finish_unless(db, held, left, result)

@@ -14,7 +14,7 @@ from clara import generations
 from clara.db.tables import Checkpoint, Collection, Generation, GenerationStatus
 from clara.errors import UnknownCollection
 from workers.enqueue import Send
-from workers.recompressions import DEFAULT, queue_recompress
+from workers.recompression.queueing import DEFAULT, queue_recompress
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from clara.pipeline.index import (
     remove_documents,
     remove_passages,
 )
+from clara.pipeline.rebuild import drop_strays
 from workers import runs
 from workers.enqueue import queue_compress, transaction
 from workers.purging import add_purges
@@ -44,11 +45,14 @@ def ingest(held: Held, indexing: Indexing) -> None:
 
 
 def purge(held: Held, indexing: Indexing) -> None:
-    """Take out what a deletion left: some passages, whole documents, or a whole collection."""
+    """Take out what a deletion left: some passages, whole documents, or a whole collection; or
+    lexical indexes that gave way to others."""
     collection = UUID(held.run.inputs["collection_id"])
     passages = [UUID(value) for value in held.run.inputs.get("passages", [])]
     documents = [UUID(value) for value in held.run.inputs.get("documents", [])]
-    if documents:
+    if held.run.inputs.get("strays"):
+        drop_strays(indexing.open_db, collection, indexing.lexical)
+    elif documents:
         remove_documents(collection, documents, passages, indexing)
     elif passages:
         remove_passages(collection, passages, indexing)

@@ -7,13 +7,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from clara.db.tables import Collection, Run, RunKind
+from clara import generations
+from clara.db.connect import OpenDb
+from clara.db.tables import ACTIVE, Collection, Run, RunKind
+from clara.errors import UnknownCollection
+from clara.pipeline import rebuild
 
 PURGE_PASSAGES = 2_000
 """Ids per run, so that its row stays small."""
+
+STRAY_AFTER_S = 60.0
+"""Seconds that a lexical index which is not searched any more is left to who still reads from it,
+or found it in the record a moment ago and is about to write to it, which would make it again."""
 
 
 def add_purges(
@@ -52,3 +60,47 @@ def add_purges(
     db.add_all(made)
     db.flush()
     return made
+
+
+def add_stray_purge(db: Session, collection: UUID) -> None:
+    """Write the run that deletes lexical indexes which are neither searched nor built."""
+    db.add(
+        Run(
+            kind=RunKind.PURGE,
+            collection_id=collection,
+            inputs={"collection_id": str(collection), "strays": True},
+            queued_at=func.clock_timestamp() + timedelta(seconds=STRAY_AFTER_S),
+        )
+    )
+    db.flush()
+
+
+def give_up_builds(open_db: OpenDb) -> int:
+    """End the building of lexical indexes that no recompression is at any more: it failed, or was
+    cancelled. Returns how many."""
+    with open_db() as db:
+        found = db.scalars(_abandoned()).all()
+    return sum(_give_up(open_db, collection) for collection in found)
+
+
+def _abandoned() -> Any:
+    at_work = exists().where(
+        Run.collection_id == Collection.id,
+        Run.kind == RunKind.RECOMPRESS,
+        Run.status.in_(ACTIVE),
+    )
+    return select(Collection.id).where(Collection.lexical_building.is_not(None), ~at_work)
+
+
+def _give_up(open_db: OpenDb, collection: UUID) -> bool:
+    try:
+        with open_db.begin() as db:
+            generations.lock(db, collection)  # none is asked for until the commit
+            now = rebuild.words(db, collection)
+            if now is None or db.scalar(_abandoned().where(Collection.id == collection)) is None:
+                return False
+            rebuild.end(db, collection, now.number)
+            add_stray_purge(db, collection)
+            return True
+    except UnknownCollection:  # deleted meanwhile, and its indexes with it
+        return False

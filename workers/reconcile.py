@@ -15,6 +15,7 @@ from clara.settings import Settings
 from workers import children, runs
 from workers.app import QUEUES, TASK_QUEUES, app
 from workers.enqueue import BOUNDED, TASKS, transaction
+from workers.purging import give_up_builds
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ RESEND_AFTER_S = 15.0
 
 
 def reconcile(open_db: OpenDb, config: Settings) -> dict[str, int]:
-    """One round. Returns what it did: runs given up, taken back, woken and sent again."""
+    """One round. Returns what it did: runs given up, taken back, woken and sent again, and lexical
+    indexes whose building was given up."""
     with open_db.begin() as db:
         given_up = _give_up(db, config.run_attempts)
         taken_back = _take_back(db)
@@ -31,6 +33,7 @@ def reconcile(open_db: OpenDb, config: Settings) -> dict[str, int]:
         "given_up": given_up,
         "taken_back": taken_back,
         "parents": children.wake_all(open_db),
+        "builds": give_up_builds(open_db),
         "sent": _resend(open_db),
     }
     if any(done.values()):

@@ -12,13 +12,14 @@ from clara.db.connect import OpenDb
 from clara.db.tables import RunKind
 from clara.errors import Cancelled, IndexUnavailable
 from clara.settings import settings
-from workers import bootstrap, children, nights, reconcile, runs
+from workers import bootstrap, children, reconcile, runs
 from workers.answering import answer
 from workers.app import app
 from workers.compressing import compress
 from workers.enqueue import send
 from workers.ingesting import ingest, purge
-from workers.recompressing import recompress, recompress_part
+from workers.nights import nights
+from workers.recompression.recompressing import recompress, recompress_part
 from workers.registering import register
 from workers.runs import Held
 from workers.stopping import stopping

@@ -19,7 +19,7 @@ from clara.errors import InvalidInput, PromotionRefused
 from clara.texts import check_characters
 from workers.enqueue import queue_run, transaction
 from workers.following import follow_all
-from workers.recompressions import PROMOTION
+from workers.recompression.queueing import PROMOTION
 
 router = APIRouter(prefix="/v1/checkpoints", tags=["checkpoints"], route_class=StrictRoute)
 

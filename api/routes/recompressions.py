@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -16,15 +17,13 @@ from api.strict_body import StrictRoute
 from clara import generations, registry
 from clara.db.tables import Checkpoint, Collection, Generation, Latent, Passage
 from clara.errors import UnknownCheckpoint
-from clara.generations import Known
-from clara.pipeline.recompress import left, settle_documents
-from clara.pipeline.recompress_plan import Plan, make_plan
+from clara.pipeline.recompress_plan import Plan, make_plan, rebuild_seconds
 from clara.settings import Settings
 from clara.texts import check_characters
 from workers import runs
 from workers.enqueue import queue_compress, transaction
-from workers.recompress_planning import way_to
-from workers.recompressions import ASKED, active_recompression, busy, queue_recompress
+from workers.recompression.planning import way_to
+from workers.recompression.queueing import ASKED, active_recompression, busy, queue_recompress
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=StrictRoute)
 
@@ -51,15 +50,20 @@ def recompress(
 
     A checkpoint that is named, and is not the promoted one, holds the collection: promotions and
     nights leave it there until a recompression without a name is asked for.
+
+    With `rebuild_indexes` the lexical index is made anew from the record, whatever is stale: where
+    a release changed how words are analysed, or the index is damaged. It takes over with the
+    generation, at once. A collection that is held stays where it is then.
     """
     if body.checkpoint is not None:
         check_characters(body.checkpoint, field="/checkpoint")
     with transaction(open_db) as (db, send):
         collection = collection_named(db, name)
-        checkpoint = _wanted(db, config, body.checkpoint, collection)
+        stays = body.rebuild_indexes and body.checkpoint is None and collection.held
+        checkpoint = _wanted(db, config, body.checkpoint, collection, stays=stays)
         if body.dry_run:
             plan = make_plan(db, collection.id, checkpoint, form=config.latent_form)
-            shown = _planned(plan, db, collection, checkpoint)
+            shown = _planned(plan, db, collection, checkpoint, rebuild=body.rebuild_indexes)
             return JSONResponse(shown.model_dump(mode="json"))
         run = queue_recompress(
             db,
@@ -68,10 +72,11 @@ def recompress(
             checkpoint_id=checkpoint.id,
             reason=ASKED,
             gate=body.gate,
+            rebuild_indexes=body.rebuild_indexes,
         )
         if run is None:
             raise busy(active_recompression(db, collection.id), collection.name)
-        held = body.checkpoint is not None and not checkpoint.active
+        held = stays or (body.checkpoint is not None and not checkpoint.active)
         db.execute(update(Collection).where(Collection.id == collection.id).values(held=held))
         return shapes.QueuedRecompression(run_id=run.id)
 
@@ -99,6 +104,9 @@ def list_generations(open_db: Db, name: str) -> shapes.Generations:
 def rollback(open_db: Db, config: Config, name: str, body: shapes.NewRollback) -> shapes.RolledBack:
     """Answer from an earlier generation at once, and stay there: promotions and nights leave the
     collection alone until a recompression is asked for. One that is at work is cancelled.
+
+    The status of the documents follows: a compress run looks at all of them, and makes the latents
+    of those that were written since.
     """
     with transaction(open_db) as (db, send):
         collection = collection_named(db, name)
@@ -107,18 +115,18 @@ def rollback(open_db: Db, config: Config, name: str, body: shapes.NewRollback) -
         now = generations.roll_back(db, collection.id, keep=config.generations_kept, to=body.to)
         if working:
             runs.cancel(db, working.id)
-        settle_documents(db, collection.id, now.fingerprint)
-        if db.scalar(left(collection.id, now.fingerprint).limit(1)):
-            queue_compress(db, send, collection.id)
-        shown = _shown(db, _row(db, now))
+        queue_compress(db, send, collection.id)
+        shown = shapes.Answering(**_described(db, db.get_one(Generation, now.id)))
     return shapes.RolledBack(generation=shown, cancelled=working.id if working else None)
 
 
-def _wanted(db: Session, config: Settings, named: str | None, collection: Collection) -> Checkpoint:
-    """The checkpoint named, else the promoted one, else the one that answers."""
+def _wanted(
+    db: Session, config: Settings, named: str | None, collection: Collection, *, stays: bool
+) -> Checkpoint:
+    """The checkpoint named, else the promoted one, unless it stays, else the one that answers."""
     if named is not None:
         return registry.find(db, named)
-    promoted = None if config.checkpoint else registry.active(db)
+    promoted = None if config.checkpoint or stays else registry.active(db)
     active = generations.active(db, collection.id)
     if promoted is not None:
         return promoted
@@ -132,21 +140,21 @@ def _wanted(db: Session, config: Settings, named: str | None, collection: Collec
 
 
 def _planned(
-    plan: Plan, db: Session, collection: Collection, checkpoint: Checkpoint
+    plan: Plan, db: Session, collection: Collection, checkpoint: Checkpoint, *, rebuild: bool
 ) -> shapes.RecompressionPlan:
     active = generations.active(db, collection.id)
+    new_index = None
+    if rebuild:
+        seconds = shapes.Estimate(**asdict(rebuild_seconds(db, plan.passages)))
+        new_index = shapes.Rebuild(passages=plan.passages, seconds=seconds)
     return shapes.RecompressionPlan(
         **plan.as_dict(),
         collection=collection.name,
         checkpoint_id=checkpoint.id,
         checkpoint=checkpoint.name,
         way=way_to(plan, active, checkpoint).value,
+        rebuild=new_index,
     )
-
-
-def _row(db: Session, known: Known) -> Generation:
-    row: Generation = db.get_one(Generation, known.id)
-    return row
 
 
 def _shown(db: Session, row: Generation) -> shapes.Generation:
@@ -156,15 +164,19 @@ def _shown(db: Session, row: Generation) -> shapes.Generation:
         .join(Passage, Passage.id == Latent.passage_id)
         .where(Passage.collection_id == row.collection_id, Latent.fingerprint == row.fingerprint)
     )
-    return shapes.Generation(
-        number=row.number,
-        status=row.status,
-        checkpoint_id=row.checkpoint_id,
-        checkpoint=db.get_one(Checkpoint, row.checkpoint_id).name,
-        fingerprint=row.fingerprint,
-        latents=db.scalar(latents) or 0,
-        run_id=row.run_id,
-        gate=row.gate,
-        created_at=row.created_at,
-        activated_at=row.activated_at,
-    )
+    return shapes.Generation(latents=db.scalar(latents) or 0, **_described(db, row))
+
+
+def _described(db: Session, row: Generation) -> dict[str, Any]:
+    """All of it that takes no counting."""
+    return {
+        "number": row.number,
+        "status": row.status,
+        "checkpoint_id": row.checkpoint_id,
+        "checkpoint": db.get_one(Checkpoint, row.checkpoint_id).name,
+        "fingerprint": row.fingerprint,
+        "run_id": row.run_id,
+        "gate": row.gate,
+        "created_at": row.created_at,
+        "activated_at": row.activated_at,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +40,7 @@ def recompress(
     checkpoint: str | None,
     dry_run: bool,
     gate: bool,
+    rebuild_indexes: bool,
     wait: bool,
 ) -> None:
     """Show the plan; then, unless it is a dry run, start, and where asked wait for the end.
@@ -46,10 +48,11 @@ def recompress(
     Raises:
         ApiProblem: it was refused, or it failed.
     """
-    show_plan(client.plan_recompression(collection, checkpoint=checkpoint), console)
+    which: dict[str, Any] = {"checkpoint": checkpoint, "rebuild_indexes": rebuild_indexes}
+    show_plan(client.plan_recompression(collection, **which), console)
     if dry_run:
         return
-    run_id = client.recompress(collection, checkpoint=checkpoint, gate=gate)
+    run_id = client.recompress(collection, gate=gate, **which)
     console.print(f"run {run_id}", highlight=False)
     if wait:
         show_end(_ended(client, run_id, console), console)
@@ -80,8 +83,14 @@ def show_plan(plan: Json, console: Console) -> None:
         table.add_row("", "?" if size is None else bytes_of(size), plan["bytes"]["basis"])
         time_s = plan["seconds"]["value"]
         table.add_row("", "?" if time_s is None else seconds(time_s), plan["seconds"]["basis"])
+    if rebuild := plan.get("rebuild"):
+        table.add_row("to index", f"{rebuild['passages']:,}", "passages, in a new lexical index")
+        time_s = rebuild["seconds"]["value"]
+        table.add_row("", "?" if time_s is None else seconds(time_s), rebuild["seconds"]["basis"])
     console.print(table)
     console.print(WAYS.get(plan["way"], plan["way"]), highlight=False)
+    if plan.get("rebuild"):
+        console.print("the lexical index is made anew beside the one that is searched")
 
 
 def show_end(run: Json, console: Console) -> None:
@@ -92,6 +101,8 @@ def show_end(run: Json, console: Console) -> None:
         told += f", {result['skipped']:,} passages stay text"
     if result.get("remains"):
         told += f", {result['remains']:,} remain"
+    if result.get("indexed"):
+        told += f", {result['indexed']:,} passages in a new lexical index"
     if result.get("forgotten"):
         told += f", {result['forgotten']:,} old latents deleted"
     console.print(told, highlight=False)
@@ -131,9 +142,7 @@ def roll_back(client: Client, collection: str, console: Console, *, to: int | No
     """Answer from an earlier generation. Raises ApiProblem where there is none."""
     found = client.roll_back(collection, to=to)
     now = found["generation"]
-    console.print(
-        Text(f"generation {now['number']} answers: {now['checkpoint']}, {now['latents']:,} latents")
-    )
+    console.print(Text(f"generation {now['number']} answers: {now['checkpoint']}"))
     if found["cancelled"]:
         console.print(f"run {found['cancelled']} cancelled", style="yellow", highlight=False)
     console.print("held there until you recompress it", style="dim")

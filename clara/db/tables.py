@@ -125,6 +125,13 @@ class Collection(Base):
     held: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it stays at its generation whatever is promoted: a rollback holds it, a
     recompression that was asked for lets it go."""
+    unsettled: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether the status of its documents may still be that of the generation before: set with a
+    switch to other latents, and cleared once every document was looked at."""
+    lexical_number: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    """Largest number that a lexical index of it has had."""
+    lexical_building: Mapped[int | None]
+    """Number of one that is built beside the one that is searched: what is written goes to both."""
     created_at: Mapped[Created]
 
 

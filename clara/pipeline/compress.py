@@ -17,6 +17,7 @@ from clara.db.tables import Document, DocumentStatus, Latent, Passage
 from clara.errors import Cancelled, TextTooLong
 from clara.pipeline.latent_vectors import add_vectors
 from clara.pipeline.reading import Tokenizer, reading, shown_title
+from clara.pipeline.settle import answering
 from clara.retrieval.ports import DenseIndex, LatentStore
 
 if TYPE_CHECKING:
@@ -101,14 +102,22 @@ def compress_collection(
             raise Cancelled("compression was stopped")
         progress.skipped += compress_page(page, compressing, stopped)
         with compressing.open_db.begin() as db:
-            mark_indexed(db, list({p.document_id for p in page}), compressing.fingerprint)
+            documents = list({p.document_id for p in page})
+            mark_indexed(db, collection, documents, compressing.fingerprint)
         progress.done += len(page)
         on_batch(progress)
     return progress
 
 
-def mark_indexed(db: Session, documents: Sequence[UUID], fingerprint: str) -> None:
-    """Documents of which every passage has its latent are `indexed`."""
+def mark_indexed(
+    db: Session, collection: UUID, documents: Sequence[UUID], fingerprint: str
+) -> None:
+    """Documents of which every passage has its latent are `indexed`.
+
+    Of the generation that answers: where another one does by now, nothing is marked.
+    """
+    if answering(db, collection) not in (fingerprint, None):
+        return
     latent = exists().where(Latent.passage_id == Passage.id, Latent.fingerprint == fingerprint)
     waiting = exists().where(Passage.document_id == Document.id, ~latent)
     db.execute(

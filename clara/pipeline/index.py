@@ -13,9 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
-from clara.db.tables import Collection, Document, DocumentStatus, Passage
+from clara.db.tables import Document, DocumentStatus, Passage
 from clara.errors import Cancelled, ClaraError
 from clara.pipeline.reading import Tokenizer, reading, shown_title, split_document
+from clara.pipeline.rebuild import Words, words
 from clara.pipeline.record import note_replaced
 from clara.retrieval.ports import DenseIndex, LexicalIndex
 from clara.types import PassageSpan, PassageText
@@ -181,17 +182,34 @@ def _write(prepared: Sequence[_Prepared], indexing: Indexing, on_replaced: Repla
         return 0
     collection = prepared[0].document.collection_id
     vectors = indexing.encoder.encode([reading(text.title, text.text) for text in texts])
-    indexing.lexical.put(collection, texts)
+    written_to = _put_words(collection, texts, indexing)
     indexing.dense.put(
         collection, {text.id: vector for text, vector in zip(texts, vectors, strict=True)}
     )
-    with indexing.open_db.begin() as db:
-        replaced = _write_rows(db, collection, prepared)
-        settled = on_replaced(db, collection, replaced) if replaced else None
+    recorded = False
+    while not recorded:
+        with indexing.open_db.begin() as db:
+            # before the documents: in the order in which a deletion of the collection takes them
+            if recorded := words(db, collection, keep=True) in (written_to, None):
+                replaced = _write_rows(db, collection, prepared)
+                settled = on_replaced(db, collection, replaced) if replaced else None
+        if not recorded:  # another lexical index was begun, or took over
+            written_to = _put_words(collection, texts, indexing)
     if settled:
         remove_passages(collection, replaced, indexing)
         settled()
     return len(texts)
+
+
+def _put_words(collection: UUID, texts: Sequence[PassageText], indexing: Indexing) -> Words | None:
+    """Into the lexical index that is searched, and into one that is built beside it. Returns which
+    there were."""
+    with indexing.open_db() as db:
+        now = words(db, collection)
+    indexing.lexical.put(collection, texts)
+    if now and now.building:
+        indexing.lexical.put(collection, texts, generation=now.building)
+    return now
 
 
 def _write_rows(db: Session, collection: UUID, prepared: Sequence[_Prepared]) -> list[UUID]:
@@ -201,9 +219,6 @@ def _write_rows(db: Session, collection: UUID, prepared: Sequence[_Prepared]) ->
     of documents that were written again or deleted meanwhile, unless a second copy of this run has
     put them in the record.
     """
-    # before the documents: in the order in which a deletion of the collection takes them
-    mine = select(Collection.id).where(Collection.id == collection)
-    db.execute(mine.with_for_update(read=True, key_share=True))
     current = _set_searchable(db, [ready.document for ready in prepared])
     kept = [ready for ready in prepared if ready.document.id in current]
     new = {text.id for ready in kept for text in ready.texts}

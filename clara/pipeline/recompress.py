@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, exists, func, literal, not_, select, update
+from sqlalchemy import ARRAY, Uuid, any_, exists, func, literal, not_, select
 from sqlalchemy.orm import Session
 
-from clara.db.tables import Document, DocumentStatus, Latent, Passage
+from clara.db.tables import Latent, Passage
 from clara.errors import Cancelled
 from clara.pipeline.compress import PAGE, Compressing, compress_page, read_page
 
@@ -156,34 +156,3 @@ def _page(given: Range, after: UUID | None, compressing: Compressing) -> list[An
         wanted = wanted.where(Passage.id > after)
     with compressing.open_db() as db:
         return list(read_page(db, wanted.order_by(Passage.id).limit(PAGE)))
-
-
-def settle_documents(db: Session, collection: UUID, fingerprint: str) -> int:
-    """Say of every document whether all its latents of the answering fingerprint are there.
-
-    Waits for no other writer: a document that is being written is left to its writer, and to the
-    next call. Returns how many changed.
-    """
-    latent = exists().where(Latent.passage_id == Passage.id, Latent.fingerprint == fingerprint)
-    waiting = exists().where(Passage.document_id == Document.id, ~latent)
-    complete = {"status": DocumentStatus.INDEXED, "indexed_at": func.clock_timestamp()}
-    lacking = {"status": DocumentStatus.SEARCHABLE, "indexed_at": None}
-    changed = _set_status(db, collection, DocumentStatus.SEARCHABLE, ~waiting, complete)
-    return changed + _set_status(db, collection, DocumentStatus.INDEXED, waiting, lacking)
-
-
-def _set_status(
-    db: Session, collection: UUID, status: DocumentStatus, wrong: Any, values: dict[str, Any]
-) -> int:
-    """In two statements: a subquery that locks is done again for every row it is compared with."""
-    found = db.scalars(
-        select(Document.id)
-        .where(Document.collection_id == collection, Document.status == status, wrong)
-        .order_by(Document.id)
-        .with_for_update(skip_locked=True)
-    ).all()
-    if found:
-        these = Document.id == any_(literal(list(found), ARRAY(Uuid)))
-        without_session = {"synchronize_session": False}
-        db.execute(update(Document).where(these).values(values), execution_options=without_session)
-    return len(found)

@@ -137,6 +137,29 @@ def speed(db: Session, fingerprint: str, tokens_per_passage: float) -> Estimate:
     return Estimate(None, UNKNOWN)
 
 
+def rebuild_seconds(db: Session, passages: int) -> Estimate:
+    """How long making a lexical index of so many passages takes, by the last one that was made."""
+    last = db.execute(
+        select(
+            Run.result["indexed"].as_integer().label("passages"),
+            Run.result["index_seconds"].as_float().label("seconds"),
+        )
+        .where(
+            Run.kind == RunKind.RECOMPRESS,
+            Run.status == RunStatus.SUCCEEDED,
+            Run.result["indexed"].as_integer() > 0,
+            Run.result["index_seconds"].as_float() > 0,
+        )
+        .order_by(Run.finished_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is None:
+        return Estimate(None, UNKNOWN)
+    rate = last.passages / last.seconds
+    basis = f"{rate:,.0f} passages a second: the last index that was made"
+    return Estimate(round(passages / rate, 1), basis)
+
+
 def _counts(collection: UUID, checkpoint: Checkpoint, damaged: Sequence[UUID]) -> Any:
     """Passages and tokens by reason, and by whether a latent has to be made."""
     own = aliased(Latent)

@@ -10,6 +10,7 @@ from uuid import UUID
 from clara.retrieval.cluster import Cluster
 from clara.retrieval.generations import Generations, Write
 from clara.types import Hit, PassageText
+from clara.wording import REBUILD
 
 MAPPINGS: Mapping[str, Any] = {
     "dynamic": "strict",
@@ -26,6 +27,8 @@ TIE_BREAKER = 0.3
 MAX_WORDS = 256
 """Words of a question that are searched: two fields make 512 clauses, the server allows 1,024."""
 
+REMEDY = f"{REBUILD} Where an index stands in the place of the alias, delete that one first."
+
 _WORD = re.compile(r"[^\W\u0e00-\U0010ffff]+|\S")
 """No shorter than the server's words: scripts without spaces count by the character."""
 
@@ -40,7 +43,7 @@ class ElasticsearchIndex:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._indices = Generations(cluster, MAPPINGS)
+        self._indices = Generations(cluster, MAPPINGS, REMEDY)
 
     def ping(self) -> str:
         """The server's version.
@@ -76,9 +79,13 @@ class ElasticsearchIndex:
         writes = [Write(passage.id, _body(passage)) for passage in passages]
         self._indices.bulk(self._indices.address(alias, generation), writes)
 
-    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
-        """Remove by id from every generation; ids that are not there are no error."""
-        self._indices.remove(f"{self._alias(collection)}-*", passages)
+    def delete(
+        self, collection: UUID, passages: Iterable[UUID], *, generation: int | None = None
+    ) -> None:
+        """Remove by id from every generation, or from the one that is named; ids that are not
+        there are no error."""
+        which = "*" if generation is None else generation
+        self._indices.remove(f"{self._alias(collection)}-{which}", passages)
 
     def search(
         self,
@@ -119,6 +126,10 @@ class ElasticsearchIndex:
         """Ids of the passages held by any generation, of one document or of all."""
         query = {"match_all": {}} if document is None else {"term": {"document_id": str(document)}}
         return self._indices.ids(f"{self._alias(collection)}-*", query)
+
+    def make(self, collection: UUID, generation: int) -> None:
+        """An empty generation, where there is none of that number."""
+        self._indices.ensure(self._alias(collection), generation)
 
     def generations(self, collection: UUID) -> dict[int, bool]:
         """Generations there are, smallest first, and whether each is the active one."""

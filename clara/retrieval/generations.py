@@ -61,6 +61,8 @@ class Generations:
 
     cluster: Cluster
     mappings: Mapping[str, Any]
+    remedy: str = "Delete that index, then index the collection's documents again."
+    """What to do about an index of another mapping."""
 
     def address(self, alias: str, generation: int | None) -> str:
         """Alias to send requests to: of one generation, or None for the active one."""
@@ -84,7 +86,7 @@ class Generations:
                     f"index {name!r} on {self.cluster.host} was not made by this release: its "
                     "mapping or its alias was changed",
                     field=name,
-                    remedy="Delete that index, then index the collection's documents again.",
+                    remedy=self.remedy,
                 )
 
     def behind(self, address: str) -> dict[str, Any]:

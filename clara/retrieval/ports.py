@@ -23,15 +23,27 @@ def best(scores: Mapping[UUID, float], limit: int) -> list[Hit]:
 class LexicalIndex(Protocol):
     """BM25 over title and text, one collection at a time.
 
+    A collection has one active generation, which is the one meant where none is named. Others are
+    filled beside it, and put in its place by `switch`.
+
     Every method raises IndexUnavailable when the engine does not answer in time.
     """
 
-    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+    def put(
+        self,
+        collection: UUID,
+        passages: Sequence[PassageText],
+        *,
+        generation: int | None = None,
+    ) -> None:
         """Write passages by id; writing an id twice replaces it. Searchable when this returns."""
         ...
 
-    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
-        """Remove by id; ids that are not there are no error."""
+    def delete(
+        self, collection: UUID, passages: Iterable[UUID], *, generation: int | None = None
+    ) -> None:
+        """Remove by id, from every generation where none is named; ids that are not there are no
+        error."""
         ...
 
     def search(
@@ -44,15 +56,39 @@ class LexicalIndex(Protocol):
         ...
 
     def drop(self, collection: UUID) -> None:
-        """Forget a whole collection; one that is not there is no error."""
+        """Forget a whole collection with all its generations; one that is not there is no error."""
         ...
 
-    def count(self, collection: UUID) -> int:
+    def count(self, collection: UUID, *, generation: int | None = None) -> int:
         """Passages held."""
         ...
 
     def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
-        """Ids of the passages held, of one document or of all."""
+        """Ids of the passages held by any generation, of one document or of all."""
+        ...
+
+    def make(self, collection: UUID, generation: int) -> None:
+        """An empty generation, where there is none of that number."""
+        ...
+
+    def generations(self, collection: UUID) -> dict[int, bool]:
+        """Generations there are, smallest first, and whether each is the active one."""
+        ...
+
+    def switch(self, collection: UUID, generation: int) -> None:
+        """Make a generation the active one: every search finds the one before, or this one.
+
+        Raises:
+            IndexMismatch: there is no such generation.
+        """
+        ...
+
+    def drop_generation(self, collection: UUID, generation: int) -> None:
+        """Delete one generation; one that is not there is no error.
+
+        Raises:
+            IndexMismatch: it is the active one.
+        """
         ...
 
 

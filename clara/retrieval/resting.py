@@ -59,25 +59,49 @@ class RestingIndex:
         self._note(None)
         return found
 
-    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+    def put(
+        self,
+        collection: UUID,
+        passages: Sequence[PassageText],
+        *,
+        generation: int | None = None,
+    ) -> None:
         """As the index does."""
-        self._index.put(collection, passages)
+        self._index.put(collection, passages, generation=generation)
 
-    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
+    def delete(
+        self, collection: UUID, passages: Iterable[UUID], *, generation: int | None = None
+    ) -> None:
         """As the index does."""
-        self._index.delete(collection, passages)
+        self._index.delete(collection, passages, generation=generation)
 
     def drop(self, collection: UUID) -> None:
         """As the index does."""
         self._index.drop(collection)
 
-    def count(self, collection: UUID) -> int:
+    def count(self, collection: UUID, *, generation: int | None = None) -> int:
         """As the index does."""
-        return self._index.count(collection)
+        return self._index.count(collection, generation=generation)
 
     def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
         """As the index does."""
         return self._index.held(collection, document)
+
+    def make(self, collection: UUID, generation: int) -> None:
+        """As the index does."""
+        self._index.make(collection, generation)
+
+    def generations(self, collection: UUID) -> dict[int, bool]:
+        """As the index does."""
+        return self._index.generations(collection)
+
+    def switch(self, collection: UUID, generation: int) -> None:
+        """As the index does."""
+        self._index.switch(collection, generation)
+
+    def drop_generation(self, collection: UUID, generation: int) -> None:
+        """As the index does."""
+        self._index.drop_generation(collection, generation)
 
     def _check(self) -> None:
         """One search after each rest finds out; those beside it do not wait for what it finds."""

@@ -1,7 +1,7 @@
 """Lexical search in a folder: the embedded engine, for one machine without a search cluster.
 
-One sub-folder per collection. Any number of processes read; writers take turns by the engine's own
-lock. What is committed is seen by the next search of every process.
+One sub-folder per collection and generation. Any number of processes read; writers take turns by
+the engine's own lock. What is committed is seen by the next search of every process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from uuid import UUID
 import tantivy
 
 from clara.errors import IndexMismatch, IndexUnavailable
+from clara.retrieval.folders import Folders
 from clara.types import Hit, PassageText
+from clara.wording import REBUILD
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ MAX_WORDS = 256
 """Different words of a question that are searched."""
 
 MAX_OPEN = 64
-"""Collections a process keeps open; each costs a thread that the engine starts."""
+"""Folders a process keeps open; each costs a thread that the engine starts."""
 
 _MAX_WORD_BYTES = 100
 _WORDS = r"[\p{Han}\p{Hiragana}]|[\p{L}\p{M}\p{N}&&[^\p{Han}\p{Hiragana}]]+"
@@ -58,22 +60,31 @@ class _Open:
 class TantivyIndex:
     """LexicalIndex in a folder; safe to share between threads and between processes.
 
+    Reads and writes go to a collection's active generation, or to the one that is named. Deleting
+    concerns every generation.
+
     Args:
         folder: made when first written to.
         lock_timeout_s: seconds a write waits for other writers of the same collection.
     """
 
     def __init__(self, folder: Path, *, lock_timeout_s: float = 60.0) -> None:
-        self._folder = folder
+        self._folders = Folders(folder)
         self._lock_timeout_s = lock_timeout_s
         self._lock = Lock()
-        self._open: dict[UUID, _Open] = {}
+        self._open: dict[Path, _Open] = {}
 
-    def put(self, collection: UUID, passages: Sequence[PassageText]) -> None:
+    def put(
+        self,
+        collection: UUID,
+        passages: Sequence[PassageText],
+        *,
+        generation: int | None = None,
+    ) -> None:
         """Write passages by id in one commit; searchable when this returns."""
         if not passages:
             return
-        with self._writing(collection, create=True) as writer:
+        with self._writing(self._path(collection, generation), create=True) as writer:
             for passage in {passage.id: passage for passage in passages}.values():
                 writer.delete_documents_by_term("id", passage.id.hex)
                 writer.add_document(
@@ -86,38 +97,117 @@ class TantivyIndex:
                 )
             writer.commit()
 
-    def delete(self, collection: UUID, passages: Iterable[UUID]) -> None:
-        """Remove by id in one commit; ids that are not there are no error."""
+    def delete(
+        self, collection: UUID, passages: Iterable[UUID], *, generation: int | None = None
+    ) -> None:
+        """Remove by id, in one commit each, from every generation or from the one that is named;
+        ids that are not there are no error."""
         ids = list(passages)
-        if not ids or not self._commit(collection):
-            return
-        with self._writing(collection) as writer:
-            for id_ in ids:
-                writer.delete_documents_by_term("id", id_.hex)
-            writer.commit()
+        every = self._folders.numbers(collection) if ids else []
+        for number in every if generation is None else [generation]:
+            path = self._folders.path(collection, number)
+            if ids and _commit(path):
+                with self._writing(path) as writer:
+                    for id_ in ids:
+                        writer.delete_documents_by_term("id", id_.hex)
+                    writer.commit()
 
     def search(
-        self, collection: UUID, text: str, *, limit: int, only: Collection[UUID] | None = None
+        self,
+        collection: UUID,
+        text: str,
+        *,
+        limit: int,
+        only: Collection[UUID] | None = None,
+        generation: int | None = None,
     ) -> list[Hit]:
         """Best first; no character of the text has a special meaning."""
         words = list(dict.fromkeys(_analyzer().analyze(_utf8(text))))[:MAX_WORDS]
-        if limit < 1 or not words or (index := self._current(collection)) is None:
+        if limit < 1 or not words or (index := self._current(collection, generation)) is None:
             return []
-        with _explained(self._path(collection)):
+        with _explained(self._path(collection, generation)):
             searcher = index.searcher()
             found = searcher.search(_among(only, _query(words)), limit, count=False).hits
             hits = [Hit(UUID(searcher.doc(at)["id"][0]), score) for score, at in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.passage_id))
 
     def drop(self, collection: UUID) -> None:
-        """Remove the collection's folder, after the writers before have finished.
+        """Remove the collection's folders, after the writers before have finished.
 
         A damaged one goes too: this is the way out that the error about it names.
         """
-        path = self._path(collection)
-        if self._commit(collection) is not None:
+        for number in self._folders.numbers(collection):
+            self._drop(self._folders.path(collection, number))
+        self._folders.forget(collection)
+
+    def count(self, collection: UUID, *, generation: int | None = None) -> int:
+        """Passages held."""
+        index = self._current(collection, generation)
+        return 0 if index is None else int(index.searcher().num_docs)
+
+    def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
+        """Ids of the passages held by any generation, of one document or of all."""
+        query = tantivy.Query.all_query()
+        if document is not None:
+            query = tantivy.Query.term_query(_schema(), "document_id", document.hex, "basic")
+        held: set[UUID] = set()
+        for number in self._folders.numbers(collection):
+            if (index := self._current(collection, number)) is None:  # dropped meanwhile
+                continue
+            with _explained(self._folders.path(collection, number)):
+                searcher = index.searcher()
+                found = searcher.search(query, max(1, searcher.num_docs), count=False).hits
+                held |= {UUID(searcher.doc(at)["id"][0]) for _, at in found}
+        return held
+
+    def make(self, collection: UUID, generation: int) -> None:
+        """An empty generation, where there is none of that number."""
+        path = self._folders.path(collection, generation)
+        with _explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+            _open(path)
+
+    def generations(self, collection: UUID) -> dict[int, bool]:
+        """Generations there are, smallest first, and whether each is the active one."""
+        active = self._folders.active(collection)
+        return {one: one == active for one in self._folders.numbers(collection)}
+
+    def switch(self, collection: UUID, generation: int) -> None:
+        """Make a generation the active one in one step; the one before stays, to go back to.
+
+        Raises:
+            IndexMismatch: there is no such generation.
+        """
+        there = self._folders.numbers(collection)
+        if _commit(self._folders.path(collection, generation)) is None:
+            raise IndexMismatch(
+                f"{self._folders.path(collection, 1)} has no generation {generation}; there are "
+                f"{', '.join(map(str, there)) or 'none'}",
+                field=str(self._folders.path(collection, generation)),
+                remedy="Build it first: write passages with that generation.",
+            )
+        with _explained(self._folders.root):
+            self._folders.point(collection, generation)
+
+    def drop_generation(self, collection: UUID, generation: int) -> None:
+        """Delete one generation; one that is not there is no error.
+
+        Raises:
+            IndexMismatch: it is the active one.
+        """
+        path = self._folders.path(collection, generation)
+        if generation == self._folders.active(collection):
+            raise IndexMismatch(
+                f"generation {generation} of {collection.hex} is the one that is searched",
+                field=str(path),
+                remedy="Switch to another generation first, or drop the whole collection.",
+            )
+        self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        if _commit(path) is not None:
             try:
-                with self._writing(collection):
+                with self._writing(path):
                     shutil.rmtree(path, ignore_errors=True)
             except (IndexUnavailable, IndexMismatch) as error:
                 if error.limit is not None:  # somebody writes for longer than we wait
@@ -125,60 +215,40 @@ class TantivyIndex:
                 log.warning("%s is dropped as it is: %s", path, error)
         shutil.rmtree(path, ignore_errors=True)
         with self._lock:
-            self._open.pop(collection, None)
+            self._open.pop(path, None)
 
-    def count(self, collection: UUID) -> int:
-        """Passages held."""
-        index = self._current(collection)
-        return 0 if index is None else int(index.searcher().num_docs)
+    def _path(self, collection: UUID, generation: int | None) -> Path:
+        """Folder of one generation, or None for the active one."""
+        number = self._folders.active(collection) if generation is None else generation
+        return self._folders.path(collection, number)
 
-    def held(self, collection: UUID, document: UUID | None = None) -> set[UUID]:
-        """Ids of the passages held, of one document or of all."""
-        index = self._current(collection)
-        if index is None:
-            return set()
-        query = tantivy.Query.all_query()
-        if document is not None:
-            query = tantivy.Query.term_query(_schema(), "document_id", document.hex, "basic")
-        with _explained(self._path(collection)):
-            searcher = index.searcher()
-            found = searcher.search(query, max(1, searcher.num_docs), count=False).hits
-            return {UUID(searcher.doc(at)["id"][0]) for _, at in found}
-
-    def _path(self, collection: UUID) -> Path:
-        return self._folder / collection.hex
-
-    def _commit(self, collection: UUID) -> bytes | None:
-        """What the engine wrote at its last commit, new at every one; None where there is none."""
-        try:
-            return (self._path(collection) / "meta.json").read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _current(self, collection: UUID) -> Any:
+    def _current(self, collection: UUID, generation: int | None) -> Any:
         """The opened index at its newest commit; None where nothing was ever written."""
-        commit = self._commit(collection)
+        path = self._path(collection, generation)
+        while (commit := _commit(path)) is None:
+            before, path = path, self._path(collection, generation)
+            if path == before:  # and not one that gave way and was dropped meanwhile
+                break
         with self._lock:
-            known = self._open.pop(collection, None)
+            known = self._open.pop(path, None)
             if commit is None:
                 return None
             if known is None or known.commit != commit:
-                with _explained(self._path(collection)):
-                    index = known.index if known else _open(self._path(collection))
+                with _explained(path):
+                    index = known.index if known else _open(path)
                     index.reload()
                 known = _Open(index, commit)
-            self._open[collection] = known  # last in line to be closed
+            self._open[path] = known  # last in line to be closed
             if len(self._open) > MAX_OPEN:
                 del self._open[next(iter(self._open))]
         return known.index
 
     @contextmanager
-    def _writing(self, collection: UUID, *, create: bool = False) -> Iterator[Any]:
-        """A writer, alone in this collection over all processes. What is not committed is lost.
+    def _writing(self, path: Path, *, create: bool = False) -> Iterator[Any]:
+        """A writer, alone in this folder over all processes. What is not committed is lost.
 
         Opened anew each time: the list of files that may be removed must be the one on disk.
         """
-        path = self._path(collection)
         with _explained(path):
             if create:
                 path.mkdir(parents=True, exist_ok=True)
@@ -208,6 +278,14 @@ class TantivyIndex:
                 )
             sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _commit(path: Path) -> bytes | None:
+    """What the engine wrote at its last commit, new at every one; None where there is none."""
+    try:
+        return (path / "meta.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @lru_cache(maxsize=1)
@@ -288,11 +366,10 @@ def _explained(path: Path) -> Iterator[None]:
             raise IndexMismatch(
                 f"{path} was written by another release",
                 field=str(path),
-                remedy="Stop the workers, delete that folder, and index the documents again.",
+                remedy=REBUILD,
             ) from error
         raise IndexUnavailable(
             f"the index in {path} cannot be used: {error}",
             field=str(path),
-            remedy="Check space and permissions; if its files are damaged, stop the workers, "
-            "delete that folder, and index the documents again.",
+            remedy=f"Check space and permissions; if its files are damaged: {REBUILD}",
         ) from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import Engine, event
 
 from api.app import create_app
 from clara import generations
@@ -14,7 +18,15 @@ from clara.db.tables import Checkpoint, Collection, Document, DocumentStatus, Ru
 from clara.db.tables import RunStatus as Status
 from clara.settings import Settings
 from tests.api.conftest import Queued, Rows, assert_problem
-from tests.factories import make_checkpoint, make_document, make_latent, make_passage
+from tests.factories import (
+    make_checkpoint,
+    make_document,
+    make_latent,
+    make_passage,
+    make_run,
+)
+from tests.workers.test_runs import begun
+from workers.compressing import compress
 
 HERE = "/v1/collections/papers"
 OLD, NEW = "a" * 64, "b" * 64
@@ -75,6 +87,7 @@ def test_a_recompression_is_queued_once_and_lets_the_collection_go(
         "checkpoint_id": str(checkpoints[1]),
         "reason": "asked",
         "gate": True,
+        "rebuild_indexes": False,
         "deadline": None,
     }
     assert queued("recompress") == [("recompress_collection", [str(run.id)])]
@@ -94,6 +107,37 @@ def test_by_default_it_is_the_promoted_checkpoint(
     assert (
         client.post(f"{HERE}/recompressions", json={"dry_run": True}).json()["checkpoint"] == "new"
     )
+
+
+def test_a_new_lexical_index_is_planned_with_what_the_last_one_took(
+    client: TestClient, db: OpenDb, papers: Collection, checkpoints: tuple[UUID, UUID]
+) -> None:
+    asked = {"dry_run": True, "rebuild_indexes": True}
+    plan = client.post(f"{HERE}/recompressions", json=asked).json()
+    unknown = {"value": None, "basis": "nothing measured yet"}
+    assert plan["rebuild"] == {"passages": 1, "seconds": unknown}
+    with db.begin() as session:
+        done = {"indexed": 4_000, "index_seconds": 2_000.0}
+        make_run(session, RunKind.RECOMPRESS, Status.SUCCEEDED, papers, result=done)
+    plan = client.post(f"{HERE}/recompressions", json=asked).json()
+    assert plan["rebuild"]["seconds"]["value"] == 0.5
+    assert "2 passages a second" in plan["rebuild"]["seconds"]["basis"]
+    plain = client.post(f"{HERE}/recompressions", json={"dry_run": True}).json()
+    assert plain["rebuild"] is None
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_making_the_lexical_index_anew_leaves_a_held_collection_where_it_is(
+    client: TestClient, db: OpenDb, checkpoints: tuple[UUID, UUID], rebuild: bool
+) -> None:
+    with db.begin() as session:
+        session.query(Collection).update({"held": True})
+        session.get_one(Checkpoint, checkpoints[1]).active = True
+    asked = client.post(f"{HERE}/recompressions", json={"rebuild_indexes": rebuild})
+    inputs = stored(db, asked.json()["run_id"]).inputs
+    assert inputs["checkpoint_id"] == str(checkpoints[0] if rebuild else checkpoints[1])
+    assert inputs["rebuild_indexes"] is rebuild
+    assert client.get(f"{HERE}/generations").json()["held"] is rebuild
 
 
 def test_a_checkpoint_that_a_setting_names_is_not_overruled_by_a_promoted_one(
@@ -165,7 +209,7 @@ def test_going_back_is_at_once_holds_the_collection_and_ends_what_is_at_work(
     assert_problem(nine, 404, "unknown-generation", field="generation", limit="2, 1")
 
 
-def test_going_back_says_which_documents_wait_and_has_their_latents_made(
+def test_going_back_has_a_run_say_which_documents_wait_and_make_their_latents(
     client: TestClient,
     db: OpenDb,
     papers: Collection,
@@ -177,6 +221,46 @@ def test_going_back_says_which_documents_wait_and_has_their_latents_made(
         late = make_passage(session, make_document(session, papers))
         make_latent(session, late, NEW)
     client.post(f"{HERE}/rollback", json={})
+    ((task, (run_id,)),) = queued("compress")
+    assert task == "compress_collection"
+    with pytest.raises(NoModel):
+        compress(begun(db, UUID(run_id)), without_models(db), db)
     with db() as session:
         assert session.get_one(Document, late.document_id).status is DocumentStatus.SEARCHABLE
-    assert [task for task, _ in queued("compress")] == ["compress_collection"]
+
+
+def test_going_back_touches_no_document_passage_or_latent(
+    client: TestClient, db: OpenDb, papers: Collection, checkpoints: tuple[UUID, UUID]
+) -> None:
+    """So it takes as long whatever the size of the collection is."""
+    switched(db, papers, checkpoints[1])
+    told: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        told.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert client.post(f"{HERE}/rollback", json={}).status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert any("generation" in statement for statement in told)
+    tables = r"\b(FROM|JOIN|UPDATE|INTO) (document|passage|latent)\b"
+    assert not [statement for statement in told if re.search(tables, statement)]
+
+
+class NoModel(Exception):
+    """A checkpoint that cannot be loaded."""
+
+
+def without_models(db: OpenDb) -> Any:
+    """A worker that knows which generation answers, and can load no checkpoint."""
+
+    def generation(collection: UUID) -> Any:
+        with db() as session:
+            return generations.active(session, collection)
+
+    def compressing(_: UUID) -> Any:
+        raise NoModel
+
+    return SimpleNamespace(generation=generation, compressing=compressing)

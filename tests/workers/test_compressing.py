@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from clara import generations
 from clara.db.connect import OpenDb
-from clara.db.tables import Checkpoint, Run, RunKind, RunStatus
+from clara.db.tables import Checkpoint, Collection, Run, RunKind, RunStatus
 from clara.documents import create_collection
 from clara.errors import UnknownCollection
 from clara.pipeline.compress import Progress
@@ -115,6 +115,26 @@ def test_a_run_goes_on_for_the_generation_that_took_the_place_of_its_own(
     row = stored(db, run_id)
     ended = (False, RunStatus.SUCCEEDED) if fingerprint == "f" else (True, RunStatus.QUEUED)
     assert (goes_on, row.status) == ended
+
+
+def test_a_run_does_not_end_while_the_documents_are_unsettled(
+    db: OpenDb, collection: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody goes back while its last page is made."""
+
+    def unsettled(*_: object, **__: object) -> Progress:
+        with db.begin() as session:
+            session.execute(update(Collection).values(unsettled=True))
+        return Progress()
+
+    monkeypatch.setattr(module, "compress_collection", unsettled)
+    run_id = queued(db, kind=RunKind.COMPRESS, collection_id=collection)
+    assert compress(begun(db, run_id), loaded(db), db)
+    monkeypatch.setattr(module, "compress_collection", lambda *_, **__: Progress())
+    assert not compress(begun(db, run_id), loaded(db), db)
+    assert stored(db, run_id).status is RunStatus.SUCCEEDED
+    with db() as session:
+        assert not session.get_one(Collection, collection).unsettled
 
 
 def test_a_worker_of_another_precision_asks_for_a_generation_of_its_own(

@@ -11,12 +11,13 @@ from uuid import UUID
 import pytest
 import redis
 from kombu.exceptions import OperationalError
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from clara.db.connect import OpenDb
-from clara.db.tables import Run, RunKind, RunStatus
+from clara.db.tables import Collection, Run, RunKind, RunStatus
 from clara.embedded import client_url
 from clara.settings import Settings
+from tests.factories import make_collection, make_run
 from tests.workers.test_runs import begun, queued, stored, taken
 from workers import enqueue
 from workers.app import QUEUES, TASK_QUEUES, app, configure
@@ -111,14 +112,33 @@ def test_a_run_whose_worker_died_is_taken_back_and_sent(db: OpenDb, broker: redi
     run_id = queued(db)
     taken(db, run_id)
     age(db, run_id, lease_until=1)
-    assert round_of(db) == {"given_up": 0, "taken_back": 1, "parents": 0, "sent": 1}
+    done = {"given_up": 0, "taken_back": 1, "parents": 0, "builds": 0, "sent": 1}
+    assert round_of(db) == done
     row = stored(db, run_id)
     assert (row.status, row.attempts, row.lease) == (RunStatus.QUEUED, 1, None)
 
 
 def test_a_live_lease_is_left_alone(db: OpenDb, broker: redis.Redis) -> None:
     taken(db, queued(db))
-    assert round_of(db) == {"given_up": 0, "taken_back": 0, "parents": 0, "sent": 0}
+    assert not any(round_of(db).values())
+
+
+def test_a_lexical_index_that_nobody_builds_any_more_is_given_up(
+    db: OpenDb, broker: redis.Redis
+) -> None:
+    with db.begin() as session:
+        shop = make_collection(session, lexical_number=2, lexical_building=2)
+        at_work = make_run(session, RunKind.RECOMPRESS, RunStatus.FAILED, shop)
+    assert round_of(db)["builds"] == 1
+    assert round_of(db)["builds"] == 0
+    with db.begin() as session:
+        left = session.get_one(Collection, shop.id)
+        assert (left.lexical_number, left.lexical_building) == (2, None)
+        (strays,) = session.scalars(select(Run).where(Run.kind == RunKind.PURGE))
+        assert strays.inputs == {"collection_id": str(shop.id), "strays": True}
+        left.lexical_building = 2
+        session.get_one(Run, at_work.id).status = RunStatus.QUEUED
+    assert round_of(db)["builds"] == 0
 
 
 def test_a_run_that_killed_three_workers_is_given_up(db: OpenDb, broker: redis.Redis) -> None:

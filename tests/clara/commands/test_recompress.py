@@ -63,7 +63,7 @@ def look(status: str, **more: Any) -> Json:
 def shown(api: Any, **options: Any) -> str:
     console = Console(width=120, record=True, file=StringIO())
     given: Json = {"checkpoint": None, "dry_run": False, "gate": True, "wait": False}
-    command.recompress(api, "shop", console, **given | options)
+    command.recompress(api, "shop", console, **given | {"rebuild_indexes": False} | options)
     return console.export_text()
 
 
@@ -88,7 +88,8 @@ def test_a_plan_is_numbers_with_units_and_what_they_rest_on() -> None:
 def test_it_starts_with_what_was_asked_for_and_does_not_wait() -> None:
     api = Api()
     told = shown(api, checkpoint="new", gate=False)
-    assert api.started == [("shop", {"checkpoint": "new", "gate": False})]
+    asked = {"checkpoint": "new", "gate": False, "rebuild_indexes": False}
+    assert api.started == [("shop", asked)]
     assert "run run-1" in told
 
 
@@ -142,8 +143,19 @@ def test_generations_and_going_back_are_shown() -> None:
     told = console.export_text()
     for words in ("[new]", "12,345", "2026-11-23 02:03", "Recall@5", "held: promotions"):
         assert words in told, words
-    assert "generation 1 answers: [new], 12,345 latents" in told
+    assert "generation 1 answers: [new]" in told
     assert "run run-9 cancelled" in told
+
+
+def test_a_new_lexical_index_is_in_the_plan_and_in_the_end() -> None:
+    console = Console(width=200, record=True, file=StringIO())
+    basis = "1,200 passages a second: the last index that was made"
+    rebuild = {"passages": 12_345, "seconds": {"value": 10.3, "basis": basis}}
+    command.show_plan(PLAN | {"rebuild": rebuild}, console)
+    command.show_end({"result": RESULT | {"indexed": 12_345}}, console)
+    told = " ".join(console.export_text().split())
+    assert f"to index 12,345 passages, in a new lexical index 10 s {basis}" in told
+    assert "12,345 passages in a new lexical index" in told.split("switched: ")[1]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +176,8 @@ def test_the_commands_take_the_options_they_name(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(http.Client, "_call", call)
     given = ["recompress", "-c", "shop", "--checkpoint", "new", "--no-gate", "--api", "http://x"]
-    assert CliRunner().invoke(app, given).exit_code == 0
+    assert CliRunner().invoke(app, [*given, "--rebuild-indexes"]).exit_code == 0
     assert [body for _, _, body in calls] == [
-        {"checkpoint": "new", "dry_run": True},
-        {"checkpoint": "new", "gate": False},
+        {"checkpoint": "new", "dry_run": True, "rebuild_indexes": True},
+        {"checkpoint": "new", "gate": False, "rebuild_indexes": True},
     ]

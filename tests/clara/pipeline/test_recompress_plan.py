@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
 from clara.db.tables import DocumentStatus, Latent, Passage, Run, RunKind, RunStatus
-from clara.pipeline.recompress import count_left, ranges, settle_documents
+from clara.pipeline.recompress import count_left, ranges
 from clara.pipeline.recompress_check import check_blocks, remove_damaged
 from clara.pipeline.recompress_plan import UNKNOWN, make_plan
 from clara.retrieval.blocks import block_bytes
@@ -178,14 +178,3 @@ def test_ranges_hold_every_passage_once_up_to_the_last(
     assert all(0 < r.passages <= size for r in cut)
     assert [p for one in held for p in one] == wanted[: size * most]
     assert ranges(session, shop.id, OLD, size=1, most=1)
-
-
-def test_documents_are_settled_both_ways(db: OpenDb) -> None:
-    with db.begin() as session:
-        shop = make_collection(session)
-        complete, lacking = filled(session, shop, 2)
-        make_latent(session, complete, NEW)
-        make_latent(session, lacking, OLD)
-        assert settle_documents(session, shop.id, NEW) == 1
-        assert settle_documents(session, shop.id, NEW) == 0
-        assert settle_documents(session, shop.id, OLD) == 2

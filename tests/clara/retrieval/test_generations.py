@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,16 +12,17 @@ from clara.errors import IndexMismatch
 from clara.retrieval.cluster import Cluster
 from clara.retrieval.elasticsearch import ElasticsearchIndex
 from clara.retrieval.elasticsearch_dense import ElasticsearchDense
+from clara.retrieval.tantivy import TantivyIndex
 from clara.types import PassageText
 
 NORTH = np.array([1, 0, 0, 0], dtype=np.float32)
 
 
 class Lexical:
-    """Writes and finds a passage on the lexical index."""
+    """Writes and finds a passage on a lexical index."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.index: Any = ElasticsearchIndex(cluster)
+    def __init__(self, index: ElasticsearchIndex | TantivyIndex) -> None:
+        self.index: Any = index
 
     def put(self, collection: UUID, id_: UUID, **options: Any) -> None:
         self.index.put(collection, [PassageText(id_, uuid4(), "", "bees dance")], **options)
@@ -49,10 +49,16 @@ class Dense:
 Kind = Lexical | Dense
 
 
-@pytest.fixture(params=[Lexical, Dense])
-def kind(request: pytest.FixtureRequest, cluster: Cluster) -> Kind:
-    make: Callable[[Cluster], Kind] = request.param
-    return make(cluster)
+@pytest.fixture(params=["tantivy", "elasticsearch", "dense"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    if request.param == "dense":
+        return Dense(request.getfixturevalue("cluster"))
+    return Lexical(request.getfixturevalue(f"{request.param}_index"))
+
+
+@pytest.fixture(params=["tantivy", "elasticsearch"])
+def lexical(request: pytest.FixtureRequest) -> Lexical:
+    return Lexical(request.getfixturevalue(f"{request.param}_index"))
 
 
 @pytest.fixture
@@ -156,3 +162,37 @@ def test_dropping_a_collection_drops_every_generation(kind: Kind, dropped: UUID)
     kind.put(dropped, uuid4(), generation=5)
     kind.index.drop(dropped)
     assert kind.index.generations(dropped) == {}
+
+
+def test_what_is_deleted_of_one_generation_stays_in_the_others(
+    lexical: Lexical, collection: UUID
+) -> None:
+    both = uuid4()
+    lexical.put(collection, both)
+    lexical.put(collection, both, generation=2)
+    lexical.index.delete(collection, [both], generation=2)
+    lexical.index.delete(collection, [both], generation=7)
+    assert lexical.find(collection) == [both]
+    assert lexical.find(collection, generation=2) == []
+    lexical.index.drop(collection)
+
+
+def test_an_empty_generation_can_take_over(lexical: Lexical, collection: UUID) -> None:
+    lexical.index.make(collection, 2)
+    lexical.index.make(collection, 2)
+    assert lexical.index.generations(collection) == {2: False}
+    lexical.index.switch(collection, 2)
+    assert lexical.index.generations(collection) == {2: True}
+    assert lexical.find(collection) == []
+    lexical.put(collection, new := uuid4())
+    assert lexical.find(collection) == lexical.find(collection, generation=2) == [new]
+    lexical.index.drop(collection)
+    assert lexical.find(collection) == []
+    assert lexical.index.generations(collection) == {}
+
+
+def test_making_one_that_is_there_keeps_what_it_holds(lexical: Lexical, collection: UUID) -> None:
+    lexical.put(collection, kept := uuid4(), generation=3)
+    lexical.index.make(collection, 3)
+    assert lexical.find(collection, generation=3) == [kept]
+    lexical.index.drop(collection)

@@ -103,7 +103,7 @@ def test_a_damaged_folder_is_an_error_that_names_it_and_can_be_dropped(
     index = TantivyIndex(folder)
     with pytest.raises(IndexUnavailable, match=collection.hex) as raised:
         index.search(collection, "bees", limit=5)
-    assert "delete that folder" in str(raised.value)
+    assert "--rebuild-indexes" in str(raised.value)
     index.drop(collection)
     index.put(collection, [bees()])
     assert index.count(collection) == 1
@@ -141,5 +141,47 @@ def test_only_the_collections_used_last_stay_open(
     for each in collections:
         index.put(each, [bees()])
         assert index.count(each) == 1
-    assert list(index._open) == collections[-3:]
+    assert list(index._open) == [folder / each.hex for each in collections[-3:]]
     assert index.count(collections[0]) == 1
+
+
+@pytest.mark.parametrize("damage", [b"{", None])
+def test_a_damaged_folder_gives_way_to_one_that_is_built_beside_it(
+    folder: Path, collection: UUID, damage: bytes | None
+) -> None:
+    index = TantivyIndex(folder)
+    index.put(collection, [bees()])
+    meta = folder / collection.hex / "meta.json"
+    meta.write_bytes(damage) if damage else meta.unlink()
+    index.put(collection, [bees(), bees()], generation=2)
+    index.switch(collection, 2)
+    assert index.count(collection) == len(index.search(collection, "bees", limit=5)) == 2
+    index.drop_generation(collection, 1)
+    assert index.generations(collection) == {2: True}
+    assert [one.name for one in folder.iterdir() if one.is_dir()] == [f"{collection.hex}.2"]
+
+
+def test_a_switch_is_seen_by_another_process_at_its_next_search(
+    folder: Path, collection: UUID
+) -> None:
+    here, there = TantivyIndex(folder), TantivyIndex(folder)
+    here.put(collection, [bees()])
+    assert there.count(collection) == 1
+    here.put(collection, [bees(), bees()], generation=2)
+    here.switch(collection, 2)
+    here.drop_generation(collection, 1)
+    assert there.count(collection) == 2
+    there.drop(collection)
+    assert list(folder.iterdir()) == []
+    assert here.count(collection) == 0
+
+
+def test_a_switch_that_was_killed_leaves_nothing_behind_a_drop(
+    folder: Path, collection: UUID
+) -> None:
+    index = TantivyIndex(folder)
+    index.put(collection, [bees()])
+    (folder / f"{collection.hex}.active.k1ll3d").write_text("2")
+    assert index.generations(collection) == {1: True}
+    index.drop(collection)
+    assert list(folder.iterdir()) == []

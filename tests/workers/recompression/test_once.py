@@ -28,7 +28,7 @@ from clara.db.tables import (
 from clara.documents import find_collection, write_documents
 from clara.serving.engine import Engine
 from tests.factories import make_question
-from tests.workers.recompressing.conftest import World, documents
+from tests.workers.recompression.conftest import World, documents
 from tests.workers.test_runs import queued, stored
 from workers import bootstrap, enqueue, runs, tasks
 from workers.app import app

@@ -14,8 +14,9 @@ from clara.db.connect import OpenDb
 from clara.db.tables import Night, Run, RunKind, RunStatus
 from clara.settings import Settings
 from tests.factories import make_checkpoint
-from workers import bootstrap, nights, tasks
+from workers import bootstrap, tasks
 from workers.app import app, configure
+from workers.nights import nights
 
 TWO = datetime(2026, 11, 23, 2, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -35,6 +35,7 @@ def queue_recompress(
     checkpoint_id: UUID,
     reason: str,
     gate: bool,
+    rebuild_indexes: bool = False,
     deadline: datetime | None = None,
     parent_id: UUID | None = None,
 ) -> Run | None:
@@ -50,6 +51,7 @@ def queue_recompress(
         checkpoint_id: whose latents are wanted.
         reason: why, such as ASKED.
         gate: whether the recall gate must let a new generation through.
+        rebuild_indexes: whether the lexical index is made anew too.
         deadline: when it pauses for another run to go on.
         parent_id: the night it belongs to.
     Raises:
@@ -67,6 +69,7 @@ def queue_recompress(
             "checkpoint_id": str(checkpoint_id),
             "reason": reason,
             "gate": gate,
+            "rebuild_indexes": rebuild_indexes,
             "deadline": deadline.isoformat() if deadline else None,
         },
     )

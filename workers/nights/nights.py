@@ -26,10 +26,11 @@ from clara.db.tables import ACTIVE, Checkpoint, Collection, Night, Passage, Run,
 from clara.errors import UnknownCollection
 from clara.schedule import Schedule
 from clara.settings import Settings
-from workers import children, night_report, runs
+from workers import children, runs
 from workers.enqueue import Send, queue_run, transaction
-from workers.night_audit import audited
-from workers.recompressions import NIGHT, active_recompression, queue_recompress
+from workers.nights import report as night_report
+from workers.nights.audit import audited
+from workers.recompression.queueing import NIGHT, active_recompression, queue_recompress
 from workers.runs import Held
 from workers.stopping import stopping
 from workers.turns import turn

@@ -50,9 +50,9 @@ from tests.factories import make_checkpoint
 from tests.tiny import tiny_base, tiny_checkpoint, tiny_encoder
 from workers import children, runs
 from workers.enqueue import transaction
-from workers.recompress_part import recompress_part
-from workers.recompressing import recompress
-from workers.recompressions import queue_recompress
+from workers.recompression.part import recompress_part
+from workers.recompression.queueing import queue_recompress
+from workers.recompression.recompressing import recompress
 
 DOC_MAX_LENGTH = 64
 
@@ -291,9 +291,9 @@ def indexing(
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages and parts that a dozen passages fill."""
     monkeypatch.setattr("clara.pipeline.recompress.PAGE", 2)
-    monkeypatch.setattr("workers.recompress_making.PAGE", 2)
-    monkeypatch.setattr("workers.recompress_making.FIRST_PART", 3)
-    monkeypatch.setattr("workers.recompress_making.speed", _unmeasured)
+    monkeypatch.setattr("workers.recompression.making.PAGE", 2)
+    monkeypatch.setattr("workers.recompression.making.FIRST_PART", 3)
+    monkeypatch.setattr("workers.recompression.making.speed", _unmeasured)
 
 
 def _unmeasured(*_: object) -> Any:

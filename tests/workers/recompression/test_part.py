@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from clara.db.tables import Latent, Passage, Run, RunKind, RunStatus
 from clara.errors import Cancelled, CheckpointMismatch
-from tests.workers.recompressing.conftest import World
-from workers import recompress_part as module
+from tests.workers.recompression.conftest import World
 from workers import runs
-from workers.recompress_part import recompress_part
-from workers.recompressions import wake_a_part
+from workers.recompression import part as module
+from workers.recompression.part import recompress_part
+from workers.recompression.queueing import wake_a_part
 from workers.turns import turn
 
 

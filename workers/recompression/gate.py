@@ -15,7 +15,7 @@ from clara.pipeline.gate_questions import Case, draw
 from clara.pipeline.recall_gate import Told, Verdict, ask, judge
 from clara.serving.patient import patient
 from workers import runs
-from workers.recompress_visit import Next, Phase, Visit
+from workers.recompression.visit import Next, Phase, Visit
 
 VISIT_S = 240.0
 """Seconds of asking in one visit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -27,11 +28,12 @@ from clara.model.models import Models
 from clara.serving.engine import Engine
 from clara.types import SourceDocument
 from tests.factories import make_checkpoint
-from tests.workers.recompressing.conftest import World, documents, dying, with_limits
+from tests.workers.recompression.conftest import World, documents, dying, with_limits
 from workers import runs
 from workers.enqueue import transaction
 from workers.loaded import Loaded
-from workers.recompressions import queue_recompress
+from workers.recompression import recompressing as module
+from workers.recompression.queueing import queue_recompress
 
 
 def test_another_compressor_takes_over_once_all_its_latents_are_there(world: World) -> None:
@@ -115,6 +117,29 @@ def test_what_is_lacking_of_the_active_fingerprint_is_made_in_place(world: World
     assert world.latents(world.old) == 12
     assert world.statuses() == {DocumentStatus.INDEXED}
     assert world.generations() == [(1, "active", world.old)]
+
+
+def test_what_is_written_while_it_switches_is_left_to_the_compress_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts before it locks, so that nobody waits for the count."""
+    count = module.count_left
+
+    def count_then_write(*given: Any) -> int:
+        found = count(*given)
+        world.write(documents(1, first=60))
+        world.compress(world.old)
+        return found
+
+    monkeypatch.setattr(module, "count_left", count_then_write)
+    assert world.work(world.queue(world.new)).status is RunStatus.SUCCEEDED
+    assert world.active() == world.new
+    assert world.statuses() == {DocumentStatus.INDEXED, DocumentStatus.SEARCHABLE}
+    with world.db() as session:
+        waits = select(Run.collection_id).where(Run.kind == RunKind.COMPRESS)
+        assert session.scalars(waits).all() == [world.collection]
+    world.compress(world.new)
+    assert world.statuses() == {DocumentStatus.INDEXED}
 
 
 def test_an_empty_collection_switches_at_once(world: World) -> None:

@@ -14,7 +14,7 @@ from clara.db.connect import OpenDb
 from clara.db.tables import Run, RunKind
 from clara.settings import Settings
 from workers import runs
-from workers.recompressions import parts
+from workers.recompression.queueing import parts
 from workers.runs import Held
 from workers.stopping import stopping
 
@@ -31,7 +31,9 @@ class Phase(StrEnum):
     PLANNING = "planning"
     COMPRESSING = "compressing"
     GATE = "gate"
+    REBUILDING = "rebuilding"
     SWITCHING = "switching"
+    SETTLING = "settling"
     FORGETTING = "forgetting"
 
 
@@ -83,6 +85,11 @@ class Visit:
     def way(self) -> Way:
         """As planned."""
         return Way(self.state["way"])
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether the lexical index is made anew, too."""
+        return bool(self.held.run.inputs.get("rebuild_indexes"))
 
     def stopped(self) -> bool:
         """Whether to break off: cancelled, taken over, or this process ends."""
@@ -136,4 +143,6 @@ def succeed(db: Session, visit: Visit, *, remains: int) -> None:
         "forgotten": state.get("forgotten", 0),
         "gate": state.get("gate"),
     }
+    if rebuilt := state.get("rebuild"):
+        result |= {"indexed": rebuilt["passages"], "index_seconds": round(rebuilt["seconds"], 3)}
     runs.succeed(db, visit.held, result, runs.timings(visit.held.run))

@@ -12,7 +12,7 @@ from clara.pipeline.compress import Compressing
 from clara.pipeline.recompress import Made, Range, compress_range
 from workers import runs
 from workers.compressing import WAIT_S, gives_way
-from workers.recompressions import count_on_parent, wake_a_part
+from workers.recompression.queueing import count_on_parent, wake_a_part
 from workers.runs import Held
 from workers.stopping import stopping
 from workers.turns import turn

@@ -4,7 +4,9 @@ Each visit to the run goes on at the phase its row names, and every step ends in
 that also writes the next phase. So a worker that is killed anywhere leaves a state from which the
 next visit does the same step again, and no step done twice does harm.
 
-    planning -> compressing <-> parts -> gate -> switching -> forgetting -> succeeded
+    planning -> compressing <-> parts -> gate -> switching -> settling -> forgetting -> succeeded
+
+Where the lexical index is made anew too, `rebuilding` comes before `switching`.
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ from clara.db.tables import Checkpoint, Generation, GenerationStatus
 from clara.errors import Cancelled, UnknownCollection
 from clara.generations import Known
 from clara.pipeline.compress import PAGE
-from clara.pipeline.recompress import count_left, settle_documents
+from clara.pipeline.recompress import count_left
+from clara.pipeline.settle import settle_documents
 from clara.settings import Settings
 from workers import runs
 from workers.enqueue import queue_compress, transaction
-from workers.recompress_making import compress
-from workers.recompress_part import recompress_part
-from workers.recompress_planning import plan
-from workers.recompress_visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
-from workers.recompressions import active_recompression, busy, queue_recompress
+from workers.recompression import rebuilding
+from workers.recompression.making import compress
+from workers.recompression.part import recompress_part
+from workers.recompression.planning import plan
+from workers.recompression.queueing import active_recompression, busy, queue_recompress
+from workers.recompression.visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
 from workers.runs import Held
 from workers.turns import turn
 
@@ -80,7 +84,7 @@ def _first(visit: Visit) -> Phase:
 
 def _judge(visit: Visit) -> Next:
     """Ask both generations the same questions; refuse a new one that does worse."""
-    from workers.recompress_gate import judge_generation
+    from workers.recompression.gate import judge_generation
 
     if not visit.held.run.inputs.get("gate", True) or not visit.config.gate_passages:
         return visit.go_on(Phase.SWITCHING)
@@ -92,24 +96,49 @@ def _judge(visit: Visit) -> Next:
 
 
 def _switch(visit: Visit) -> Next:
-    """Let the new generation answer, in one transaction with everything that follows from it."""
-    skipped = skipped_in(visit)
+    """Let the new generation answer: a few rows in one transaction, however many passages it has.
+
+    They are counted before it, or whoever asks or writes would wait for that. What is written in
+    between is read as text until the compress run that is asked for here has made its latents. A
+    lexical index that was made anew takes over at the same moment.
+    """
+    if rebuilding.is_due(visit):
+        return Phase.REBUILDING
+    lexical = rebuilding.where(visit)
+    lacking = _lacking(visit)
     with transaction(visit.open_db) as (db, send):
-        generations.lock(db, visit.collection)  # nothing is written until the commit
-        lacking = count_left(db, visit.collection, visit.fingerprint, skipped)
+        generations.lock(db, visit.collection)
         changed = visit.way is not Way.SWITCHED and not _is_active(db, visit)
         if changed or lacking > _tolerated(visit):
             visit.state["rounds"] += 1
             back = Phase.PLANNING if changed else Phase.COMPRESSING
             visit.keep(db, back)
             return back
+        if lexical and not rebuilding.is_built(db, visit):
+            del visit.state["rebuild"]
+            visit.keep(db, Phase.REBUILDING)
+            return Phase.REBUILDING
         now = _take_over(db, visit)
         visit.state["number"] = now.number
-        settle_documents(db, visit.collection, now.fingerprint)
-        if lacking > _unreadable(visit):
+        if visit.way is Way.SWITCHED or lacking > _unreadable(visit):
             queue_compress(db, send, visit.collection)
-        visit.keep(db, Phase.FORGETTING)
-    return Phase.FORGETTING
+        visit.keep(db, Phase.SETTLING)
+        if lexical:
+            rebuilding.take_over(db, visit, lexical)
+    return Phase.SETTLING
+
+
+def _lacking(visit: Visit) -> int:
+    """Passages without a latent that are not known to be unreadable."""
+    skipped = skipped_in(visit)
+    with visit.open_db() as db:
+        return count_left(db, visit.collection, visit.fingerprint, skipped)
+
+
+def _settle(visit: Visit) -> Next:
+    """The documents' status follows, a batch at a time."""
+    settle_documents(visit.open_db, visit.collection, stopped=visit.stopped)
+    return visit.go_on(Phase.FORGETTING)
 
 
 def _tolerated(visit: Visit) -> float:
@@ -158,9 +187,6 @@ def _forget(visit: Visit) -> Next:
             )
             visit.state["forgotten"] = visit.state.get("forgotten", 0) + gone
             if not gone:
-                if visit.way is Way.SWITCHED:  # what was being written at the switch
-                    active = generations.active(db, visit.collection)
-                    settle_documents(db, visit.collection, (active or visit).fingerprint)
                 succeed(db, visit, remains=0)
                 return False
             visit.keep(db, Phase.FORGETTING)
@@ -170,6 +196,8 @@ STEPS: dict[Phase, Callable[[Visit], Next]] = {
     Phase.PLANNING: plan,
     Phase.COMPRESSING: compress,
     Phase.GATE: _judge,
+    Phase.REBUILDING: rebuilding.rebuild,
     Phase.SWITCHING: _switch,
+    Phase.SETTLING: _settle,
     Phase.FORGETTING: _forget,
 }

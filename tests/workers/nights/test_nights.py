@@ -29,9 +29,10 @@ from clara.documents import create_collection
 from clara.errors import Cancelled, ModelMissing
 from clara.model.compressor import Compressor
 from clara.settings import Settings
-from tests.workers.recompressing.conftest import Killed, World, documents, dying, with_limits
-from workers import nights, runs
+from tests.workers.recompression.conftest import Killed, World, documents, dying, with_limits
+from workers import runs
 from workers.app import app, configure
+from workers.nights import nights
 
 TWO = datetime(2026, 11, 23, 2, tzinfo=UTC)
 DAY = timedelta(days=1)

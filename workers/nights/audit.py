@@ -13,12 +13,12 @@ from clara.db.tables import Checkpoint
 from clara.errors import Cancelled, ClaraError
 from clara.pipeline.fidelity import audit
 from clara.settings import Settings
-from workers import night_report
+from workers.nights import report as night_report
 from workers.runs import Held
 from workers.stopping import stopping
 
 if TYPE_CHECKING:
-    from workers.nights import Nightly
+    from workers.nights.nights import Nightly
 
 AUDIT_S = 120.0
 """Seconds it takes at most."""

@@ -12,8 +12,8 @@ from clara.db.tables import Checkpoint, Generation, GenerationStatus, Run, RunKi
 from clara.generations import Known
 from clara.pipeline.recompress_check import Checked, check_blocks, remove_damaged
 from clara.pipeline.recompress_plan import Plan, Stale, make_plan
-from workers.recompress_visit import Next, Phase, Visit, Way
-from workers.recompressions import NIGHT
+from workers.recompression.queueing import NIGHT
+from workers.recompression.visit import Next, Phase, Visit, Way
 
 CHECK_S = 2.0
 """Seconds of comparing checksums at each planning."""

@@ -12,13 +12,14 @@ from clara import registry
 from clara.db.tables import ACTIVE, Run, RunKind, RunStatus
 from clara.errors import CheckpointMismatch, RecompressionFailed
 from clara.pipeline.compress import PAGE
-from clara.pipeline.recompress import Range, compress_range, count_left, ranges, settle_documents
+from clara.pipeline.recompress import Range, compress_range, count_left, ranges
 from clara.pipeline.recompress_plan import speed
+from clara.pipeline.settle import settle_documents
 from workers import runs
 from workers.enqueue import transaction
-from workers.recompress_part import check_fingerprint, is_over
-from workers.recompress_visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
-from workers.recompressions import add_parts, parts
+from workers.recompression.part import check_fingerprint, is_over
+from workers.recompression.queueing import add_parts, parts
+from workers.recompression.visit import WAIT_S, Next, Phase, Visit, Way, skipped_in, succeed
 from workers.turns import turn
 
 WAVE = 4
@@ -178,9 +179,9 @@ def _part_size(db: Session, visit: Visit) -> int:
 
 def _leave(visit: Visit, lacking: int) -> bool:
     """The time is used up: what is made stays, and another run goes on with it."""
+    if visit.way is not Way.SWITCHED:
+        settle_documents(visit.open_db, visit.collection, stopped=visit.stopped)
     with visit.open_db.begin() as db:
-        if visit.way is not Way.SWITCHED:
-            settle_documents(db, visit.collection, visit.fingerprint)
         visit.keep(db, Phase.COMPRESSING)
         succeed(db, visit, remains=lacking)
     return False
