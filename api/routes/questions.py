@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import checks, filters, schemas
-from api.answers import read_question, refuse_where_away
+from api.answers import read_question, refuse_where_away, run_of
 from api.deps import Config, Db, Questions, named
 from api.strict_body import StrictRoute
 from api.waiting import Wait, until_ended
@@ -54,10 +54,10 @@ async def read(
 
     With `wait`, a question that could not be answered because a server was away is a 503.
     """
+    if wait:
+        run_id = await run_in_threadpool(run_of, open_db, question_id)
+        await until_ended(request, open_db, run_id, wait)
     found = await run_in_threadpool(read_question, open_db, question_id)
-    if wait and found.status in ACTIVE:
-        await until_ended(request, open_db, found.run_id, wait)
-        found = await run_in_threadpool(read_question, open_db, question_id)
     if wait:
         refuse_where_away(found)
     return found
