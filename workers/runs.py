@@ -10,10 +10,11 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from threading import Event, Thread
+from threading import Event
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,6 +34,11 @@ BACKOFF_S = (5.0, 30.0, 120.0)
 
 POLL_S = 1.0
 """Seconds between two looks at the row of a held run: how soon a cancelled one is noticed."""
+
+_KEEPERS = ThreadPoolExecutor(max_workers=1000, thread_name_prefix="lease")
+"""A thread for each run that is held, kept for the next one: who starts a thread waits until the
+system has run it, which takes milliseconds where the processor is busy. As many as are needed: a
+lease must not wait for its turn."""
 
 RATE_S = 60.0
 """Seconds that the rate of a run is averaged over."""
@@ -116,13 +122,12 @@ def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
                 return
             due = monotonic() + lease_s / 3 if renews else due
 
-    thread = Thread(target=keep, name=f"lease-{held.run.id}", daemon=True)
-    thread.start()
+    kept = _KEEPERS.submit(keep)
     try:
         yield
     finally:
         done.set()
-        thread.join()
+        kept.result()
 
 
 def progress(open_db: OpenDb, held: Held, done: int, total: int, **more: Any) -> None:
