@@ -56,11 +56,7 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
     with open_db() as db:
         row = db.execute(statement).one_or_none()
         if row is None:
-            raise UnknownQuestion(
-                f"no question has the id {question_id}",
-                field="question_id",
-                remedy="It may have gone with its collection; ask again.",
-            )
+            raise _unknown(question_id)
         question, run, collection, answer, checkpoint, generation = row
         return schemas.Question(
             id=question.id,
@@ -76,6 +72,27 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
             answer=_answer(db, answer, checkpoint, generation) if answer else None,
             explanation=_explanation(db, question, run, answer),
         )
+
+
+def run_of(open_db: OpenDb, question_id: UUID) -> UUID:
+    """The run that answers a question.
+
+    Raises:
+        UnknownQuestion: there is none of that id.
+    """
+    with open_db() as db:
+        found = db.scalar(select(Question.run_id).where(Question.id == question_id))
+    if found is None:
+        raise _unknown(question_id)
+    return found
+
+
+def _unknown(question_id: UUID) -> UnknownQuestion:
+    return UnknownQuestion(
+        f"no question has the id {question_id}",
+        field="question_id",
+        remedy="It may have gone with its collection; ask again.",
+    )
 
 
 def refuse_where_away(question: schemas.Question) -> None:

@@ -19,6 +19,7 @@ from fastapi.responses import RedirectResponse
 from api import errors
 from api.bell import Bell
 from api.body_limit import BodyLimit
+from api.intake import Intake
 from api.routes import (
     audits,
     checkpoints,
@@ -38,6 +39,7 @@ from clara.db.connect import connect, open_db
 from clara.settings import Settings, settings
 from workers.app import app as celery_app
 from workers.app import configure
+from workers.asking import queue_questions
 
 _PARTS = (
     collections,
@@ -96,6 +98,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     )
     app.state.settings = config
     app.state.open_db = open_db(engine)
+    app.state.intake = Intake(partial(queue_questions, app.state.open_db))
     app.state.bell = bell
     app.state.stores = cache(partial(stores, app.state.open_db, config))
     app.state.broker_url = celery_app.conf.broker_url

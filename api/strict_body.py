@@ -115,6 +115,8 @@ def _malformed(what: str, remedy: str) -> MalformedBody:
 
 def _require(request: Request, expected: str) -> None:
     given = request.headers.get("content-type", "")
+    if given == expected:
+        return
     header = Message()
     header["content-type"] = given or "none/none"
     charset = str(header.get_param("charset", "utf-8")).lower()

@@ -41,7 +41,7 @@ async def until_ended(request: Request, open_db: OpenDb, run_id: UUID, wait: flo
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(bell.poll_s, deadline - clock())):
                     await rung.wait()
-            rung.clear()
+                    return  # it rings at the commit that ends the run
 
 
 def _ended(open_db: OpenDb, run_id: UUID) -> Callable[[], bool]:

@@ -54,12 +54,17 @@ def find_collection(db: Session, name: str) -> Collection:
     """
     found = db.scalar(select(Collection).where(Collection.name == name))
     if found is None:
-        raise UnknownCollection(
-            f"no collection is named {name!r}",
-            field="collection",
-            remedy="Create it with POST /v1/collections, or look at GET /v1/collections.",
-        )
+        raise unknown_collection(name)
     return found
+
+
+def unknown_collection(name: str) -> UnknownCollection:
+    """What is said where no collection has that name."""
+    return UnknownCollection(
+        f"no collection is named {name!r}",
+        field="collection",
+        remedy="Create it with POST /v1/collections, or look at GET /v1/collections.",
+    )
 
 
 def create_collection(db: Session, name: str, description: str = "") -> Collection:

@@ -1,8 +1,8 @@
-"""What API and queue cost: per answer, and per question accepted.
+"""What API and queue cost: per answer, per question accepted, and in a switch of generations.
 
-Usage: python scripts/bench_queue.py [--only overhead enqueue] [--questions 200]
+Usage: python scripts/bench_queue.py [--only overhead enqueue switch] [--questions 200]
            [--rate 300] [--seconds 20] [--connections 16]
-           [--processes 1]
+           [--processes 1] [--switch-rate 5]
 
 Starts systems of its own with tiny random models, so that next to nothing is the model's. Prints
 tables, then one line of JSON. Run it from the root of the project.
@@ -21,12 +21,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]  # the tiny models are those of the tests
 
-from chaos.world import config_of  # noqa: E402
-from queueing import enqueue, overhead, system  # noqa: E402
+from chaos.world import DOC_MAX_LENGTH, config_of  # noqa: E402
+from queueing import enqueue, overhead, switching, system  # noqa: E402
 
 from clara.client import Client  # noqa: E402
 from clara.settings import Settings  # noqa: E402
-from tests.tiny import tiny_base, tiny_encoder  # noqa: E402
+from tests.tiny import tiny_base, tiny_checkpoint, tiny_encoder  # noqa: E402
 
 Found = dict[str, Any]
 
@@ -63,18 +63,41 @@ def _enqueue(config: Settings, arguments: argparse.Namespace) -> Found:
             seconds=arguments.seconds,
             connections=arguments.connections,
         )
-    cpu = 1000 * sent.cpu_s / max(len(sent.seconds), 1)
+    accepted = max(len(sent.seconds), 1)
+    cpu = {name: _2(1000 * spent / accepted) for name, spent in sent.processor.items()}
     title = (
-        f"Questions accepted, {sent.rate:.0f} a second, {sent.refused} refused, "
-        f"{cpu:.2f} ms of the API's processor each, ms"
+        f"Questions accepted, {sent.rate:.0f} a second, {sent.refused} refused, ms\n"
+        f"of processor each: {', '.join(f'{name} {ms}' for name, ms in cpu.items())}"
     )
     told = _table(title, {"POST /v1/questions": sent.seconds}, "target: 300 a second, p99 25")
-    return told | {"rate": _2(sent.rate), "refused": sent.refused, "cpu_ms": _2(cpu)}
+    return told | {"rate": _2(sent.rate), "refused": sent.refused, "processor": cpu}
+
+
+def _switch(config: Settings, arguments: argparse.Namespace) -> Found:
+    base = Path(config.base_model)
+    other = tiny_checkpoint(base.parent / "other", base, doc_max_length=DOC_MAX_LENGTH)
+    with system.running(config) as running, Client(running.api) as client:
+        system.fill(client, 100)
+        found = switching.measure(
+            running, client, other, rate=arguments.switch_rate, seconds=arguments.seconds
+        )
+    print(
+        f"\n{found.switches} switches while {found.asked} questions were asked, "
+        f"{arguments.switch_rate:g} a second"
+        "\n| asked | refused | failed | mixing generations | answered by generation |"
+        "\n| --- | --- | --- | --- | --- |"
+        f"\n| {found.asked} | {found.refused} | {found.failed.total()} | {found.mixed} "
+        f"| {dict(found.by_generation)} |"
+        f"\n{found.telling} of {switching.DISTINCT} different questions can tell a mixed answer"
+        "\ntarget: none failed, none mixed"
+    )
+    return vars(found)
 
 
 SECTIONS: dict[str, Callable[[Settings, argparse.Namespace], Found]] = {
     "overhead": _overhead,
     "enqueue": _enqueue,
+    "switch": _switch,
 }
 
 
@@ -105,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--connections", type=int, default=16, help="of the sender")
     parser.add_argument("--processes", type=int, default=1, help="of the API")
+    parser.add_argument("--switch-rate", type=float, default=5, help="questions a second")
     return parser
 
 

@@ -10,15 +10,16 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from threading import Event, Thread
+from threading import Event
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Text, cast, exists, func, select, text, update
+from sqlalchemy import Text, cast, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from clara.db.connect import OpenDb
@@ -34,11 +35,20 @@ BACKOFF_S = (5.0, 30.0, 120.0)
 POLL_S = 1.0
 """Seconds between two looks at the row of a held run: how soon a cancelled one is noticed."""
 
+_KEEPERS = ThreadPoolExecutor(max_workers=1000, thread_name_prefix="lease")
+"""A thread for each run that is held, kept for the next one: who starts a thread waits until the
+system has run it, which takes milliseconds where the processor is busy. As many as are needed: a
+lease must not wait for its turn."""
+
 RATE_S = 60.0
 """Seconds that the rate of a run is averaged over."""
 
 UNCANCELLABLE = (RunKind.PURGE, RunKind.RECOMPRESS_PART)
 """What was deleted must leave the indexes; a part is cancelled with the run it belongs to."""
+
+_SOON_ON_DISK = func.set_config("synchronous_commit", "off", True)
+"""Returned by a statement, lets its transaction not wait for the disk. If the server is lost within
+the second, so is the lease, and the run is as it was: queued, for whoever takes it next."""
 
 _CANCELLED: dict[str, Any] = {
     "status": RunStatus.CANCELLED,
@@ -81,7 +91,7 @@ def take(open_db: OpenDb, run_id: UUID, *, lease_s: float) -> Held | None:
             attempts=Run.attempts + 1,
             started_at=func.coalesce(Run.started_at, func.clock_timestamp()),
         )
-        .returning(Run)
+        .returning(Run, _SOON_ON_DISK)
     )
     with open_db.begin() as db:
         run = db.scalar(statement)
@@ -95,8 +105,7 @@ def begin(open_db: OpenDb, held: Held) -> None:
         Cancelled: the lease is lost or the run was cancelled.
     """
     with open_db.begin() as db:
-        db.execute(text("SET LOCAL synchronous_commit = off"))  # lost with the server, no harm done
-        _write(db, held, {"status": RunStatus.RUNNING})
+        _write(db, held, {"status": RunStatus.RUNNING}, _SOON_ON_DISK)
 
 
 @contextmanager
@@ -113,13 +122,12 @@ def holding(open_db: OpenDb, held: Held, *, lease_s: float) -> Iterator[None]:
                 return
             due = monotonic() + lease_s / 3 if renews else due
 
-    thread = Thread(target=keep, name=f"lease-{held.run.id}", daemon=True)
-    thread.start()
+    kept = _KEEPERS.submit(keep)
     try:
         yield
     finally:
         done.set()
-        thread.join()
+        kept.result()
 
 
 def progress(open_db: OpenDb, held: Held, done: int, total: int, **more: Any) -> None:
@@ -357,8 +365,8 @@ def _mine(held: Held) -> Any:
     return (Run.id == held.run.id) & (Run.lease == held.token) & Run.status.in_(HELD)
 
 
-def _write(db: Session, held: Held, values: dict[str, Any]) -> None:
-    mine = update(Run).where(_mine(held)).values(values).returning(Run.id)
+def _write(db: Session, held: Held, values: dict[str, Any], *more: Any) -> None:
+    mine = update(Run).where(_mine(held)).values(values).returning(Run.id, *more)
     if db.scalar(mine) is None:
         raise Cancelled(f"run {held.run.id} was cancelled or taken over by another worker")
 

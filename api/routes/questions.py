@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import checks, filters, schemas
-from api.answers import read_question, refuse_where_away
-from api.deps import Config, Db, collection_named
+from api.answers import read_question, refuse_where_away, run_of
+from api.deps import Config, Db, Questions, named
 from api.strict_body import StrictRoute
 from api.waiting import Wait, until_ended
-from clara.db.connect import OpenDb
-from clara.db.tables import ACTIVE, Question, RunKind
-from clara.settings import Settings
+from clara.db.tables import ACTIVE
 from clara.types import Mode
-from workers.enqueue import queue_run, transaction
+from workers.asking import NewQuestion
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=StrictRoute)
 
@@ -29,10 +27,11 @@ SEARCH_WAIT_S = 10.0
     summary="Ask a question",
     responses=schemas.problems(400, 404, 413, 415, 422),
 )
-def ask(open_db: Db, config: Config, body: schemas.NewQuestion) -> schemas.QueuedQuestion:
+async def ask(
+    config: Config, intake: Questions, body: schemas.NewQuestion
+) -> schemas.QueuedQuestion:
     """Queue a question; read the answer at its id."""
-    question = Question(
-        id=uuid4(),
+    question = NewQuestion(
         text=checks.question(body.question, config),
         mode=body.mode or config.answer_mode,
         top_k=body.top_k or config.top_k,
@@ -41,7 +40,8 @@ def ask(open_db: Db, config: Config, body: schemas.NewQuestion) -> schemas.Queue
         fusion=body.fusion or config.fusion,
         explain=body.explain,
     )
-    return _queue(open_db, body.collection, question)
+    await intake.accept(named(body.collection), question)
+    return schemas.QueuedQuestion(id=UUID(question.id), run_id=UUID(question.run_id))
 
 
 @router.get(
@@ -54,10 +54,10 @@ async def read(
 
     With `wait`, a question that could not be answered because a server was away is a 503.
     """
+    if wait:
+        run_id = await run_in_threadpool(run_of, open_db, question_id)
+        await until_ended(request, open_db, run_id, wait)
     found = await run_in_threadpool(read_question, open_db, question_id)
-    if wait and found.status in ACTIVE:
-        await until_ended(request, open_db, found.run_id, wait)
-        found = await run_in_threadpool(read_question, open_db, question_id)
     if wait:
         refuse_where_away(found)
     return found
@@ -73,6 +73,7 @@ async def search(
     response: Response,
     open_db: Db,
     config: Config,
+    intake: Questions,
     name: str,
     body: schemas.NewSearch,
     wait: Wait = SEARCH_WAIT_S,
@@ -81,20 +82,7 @@ async def search(
 
     202 where it takes longer than `wait`: read it under its id with GET /v1/questions/{id}.
     """
-    queued = await run_in_threadpool(_queue_search, open_db, config, name, body)
-    await until_ended(request, open_db, queued.run_id, wait)
-    found = await run_in_threadpool(read_question, open_db, queued.id)
-    refuse_where_away(found)
-    if found.status in ACTIVE:
-        response.status_code = 202
-    return found
-
-
-def _queue_search(
-    open_db: OpenDb, config: Settings, name: str, body: schemas.NewSearch
-) -> schemas.QueuedQuestion:
-    question = Question(
-        id=uuid4(),
+    question = NewQuestion(
         text=checks.question(body.question, config),
         mode=Mode.AUTO,
         top_k=body.top_k or config.top_k,
@@ -103,20 +91,10 @@ def _queue_search(
         fusion=body.fusion or config.fusion,
         search_only=True,
     )
-    return _queue(open_db, name, question)
-
-
-def _queue(open_db: OpenDb, collection: str, question: Question) -> schemas.QueuedQuestion:
-    with transaction(open_db) as (db, send):
-        question.collection_id = collection_named(db, collection, lock="keep").id
-        run = queue_run(
-            db,
-            send,
-            RunKind.QUERY,
-            collection_id=question.collection_id,
-            inputs={"question_id": str(question.id)},
-            total=1,
-        )
-        question.run_id = run.id
-        db.add(question)
-    return schemas.QueuedQuestion(id=question.id, run_id=run.id)
+    await intake.accept(named(name), question)
+    await until_ended(request, open_db, UUID(question.run_id), wait)
+    found = await run_in_threadpool(read_question, open_db, UUID(question.id))
+    refuse_where_away(found)
+    if found.status in ACTIVE:
+        response.status_code = 202
+    return found

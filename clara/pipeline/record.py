@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -50,7 +50,7 @@ class Members:
     def admits(self, passages: Sequence[UUID]) -> set[UUID]:
         """Those of some passages that belong to it."""
         with self._open_db() as db:
-            return set(db.scalars(self._wanted.where(_among(passages))))
+            return set(db.scalars(self._wanted.where(among(Passage.id, passages))))
 
     def members(self) -> set[UUID]:
         """All of them, asked for once."""
@@ -66,14 +66,14 @@ def read(candidates: Sequence[Candidate], open_db: OpenDb) -> list[Read]:
     wanted = [candidate.passage_id for candidate in candidates]
     columns = (Passage.id, Passage.document_id, Passage.title, Passage.start, Passage.end)
     with open_db() as db:
-        rows = db.execute(select(*columns, Passage.text).where(_among(wanted)))
+        rows = db.execute(select(*columns, Passage.text).where(among(Passage.id, wanted)))
         found = {row[0]: row[1:] for row in rows}
     return [Read(c, *found[c.passage_id]) for c in candidates if c.passage_id in found]
 
 
-def _among(passages: Sequence[UUID]) -> ColumnElement[bool]:
+def among(column: Any, ids: Iterable[UUID]) -> ColumnElement[bool]:
     """As one array: a list of a thousand ids takes longer to write down than to look up."""
-    return Passage.id == any_(literal(list(passages), ARRAY(Uuid)))
+    return column == any_(literal(list(ids), ARRAY(Uuid)))  # type: ignore[no-any-return]
 
 
 def has_passages(collection: UUID, open_db: OpenDb) -> bool:

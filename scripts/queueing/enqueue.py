@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 from sqlalchemy import func, select
 
 from clara.client import Client
@@ -12,6 +11,7 @@ from clara.db.tables import Run, RunKind
 
 from . import http
 from .http import Sent
+from .processor import spent
 from .system import COLLECTION, question
 
 WARM_UP = 200
@@ -40,20 +40,13 @@ def measure(
         )
 
     send(WARM_UP)
-    api = psutil.Process(running.processes[0].popen.pid)
-    before = _cpu_s(api)
-    found = send(round(rate * seconds))
-    found.cpu_s = _cpu_s(api) - before
+    with spent(running) as processor:
+        found = send(round(rate * seconds))
+    found.processor = processor
     rows = _rows(config.database_url)
     if rows < WARM_UP + len(found.seconds):
         raise RuntimeError(f"{WARM_UP + len(found.seconds)} questions accepted, {rows} rows")
     return found
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    """Of a process and its children so far."""
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
 
 
 def _rows(url: str) -> int:

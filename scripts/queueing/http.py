@@ -20,8 +20,8 @@ class Sent:
     """From when a request was due to its answer: one that had to wait its turn is not flattered."""
     refused: int = 0
     wall_s: float = 0.0
-    cpu_s: float = 0.0
-    """Processor time of the API, where it was measured."""
+    processor: dict[str, float] = field(default_factory=dict)
+    """Seconds of processor time by process, where they were measured."""
 
     @property
     def rate(self) -> float:
