@@ -39,6 +39,7 @@ def ask(open_db: Db, config: Config, body: schemas.NewQuestion) -> schemas.Queue
         max_answer_tokens=body.max_answer_tokens or config.max_answer_tokens,
         filters=filters.checked(body.filters, "/filters"),
         fusion=body.fusion or config.fusion,
+        rerank=body.rerank or config.rerank,
         explain=body.explain,
     )
     return _queue(open_db, body.collection, question)
@@ -101,6 +102,7 @@ def _queue_search(
         max_answer_tokens=1,
         filters=filters.checked(body.filters, "/filters"),
         fusion=body.fusion or config.fusion,
+        rerank=body.rerank or config.rerank,
         search_only=True,
     )
     return _queue(open_db, name, question)

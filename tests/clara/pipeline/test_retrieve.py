@@ -20,7 +20,8 @@ from clara.pipeline.asking import Answering
 from clara.pipeline.compress import Compressing, compress_collection
 from clara.pipeline.index import Indexing
 from clara.pipeline.retrieve import Retrieved, retrieve
-from clara.types import Fate, Mode, PassageText, SourceDocument
+from clara.retrieval import hybrid
+from clara.types import Fate, Mode, PassageText, Rerank, SourceDocument
 from tests.clara.pipeline.conftest import Ask, Write, index
 
 FACTS = [
@@ -86,10 +87,55 @@ def test_latents_rank_by_the_function_of_training(
     for one in found.considered:
         block = found.latents[one.read.candidate.passage_id]
         assert one.read.score == pytest.approx(answering.models.score(query, [block]).item())
-        assert one.cosine is None
+        assert (one.cosine, one.latent) == (None, one.read.score)
     scores = [one.read.score for one in found.considered]
     assert scores == sorted(scores, reverse=True)
     assert sorted(texts(found)) == sorted(FACTS)
+
+
+def test_latents_are_one_voice_of_three_where_both_are_asked_for(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    words = "harbour wall"
+    alone = {
+        one.read.candidate.passage_id: one.latent
+        for one in retrieve(ask(words), answering).considered
+    }
+    heavy = limited(answering, latent_weight=3.0, min_score=1.0)
+    found = retrieve(ask(words, rerank=Rerank.BOTH), heavy)
+    assert found.reranked_by == "both"
+    latents = {one.read.candidate.passage_id: one.latent or 0.0 for one in found.considered}
+    assert latents == pytest.approx(alone)
+    cosines = {one.read.candidate.passage_id: one.cosine or 0.0 for one in found.considered}
+    candidates = [one.read.candidate for one in found.considered]
+    wanted = hybrid.fuse(candidates, cosines, latents, weight=3.0)
+    assert {
+        one.read.candidate.passage_id: one.read.score for one in found.considered
+    } == pytest.approx(wanted)
+    scores = [one.read.score for one in found.considered]
+    assert scores == sorted(scores, reverse=True)
+    assert len(found.chosen) == 5  # a bound for latents cuts nothing that others put first
+
+
+def test_a_trained_checkpoint_can_be_left_out_of_the_ranking(
+    compressed: UUID, answering: Answering, untrained_models: Models, ask: Ask
+) -> None:
+    found = retrieve(ask("harbour wall", rerank=Rerank.FUSION), limited(answering, min_score=1.0))
+    plain = retrieve(ask("harbour wall"), replace(answering, models=untrained_models))
+    assert (found.reranked_by, plain.reranked_by) == ("fusion", "fusion")
+    assert texts(found) == texts(plain)
+    assert [one.latent for one in found.considered] == [None] * len(FACTS)
+    assert set(found.latents) >= {one.candidate.passage_id for one in found.chosen}  # to be read
+
+
+@pytest.mark.parametrize("rerank", list(Rerank))
+def test_without_the_vectors_every_ranking_goes_on(
+    compressed: UUID, answering: Answering, ask: Ask, rerank: Rerank
+) -> None:
+    lose_vectors(answering, compressed)
+    found = retrieve(ask("harbour wall", rerank=rerank), answering)
+    assert (found.degraded, found.reranked_by) == (["dense"], rerank)
+    assert set(texts(found)) == {FACTS[3], FACTS[6]}
 
 
 def test_the_losers_of_a_question_are_told_apart(
