@@ -21,6 +21,7 @@ from clara.pipeline.compress import Compressing, compress_collection
 from clara.pipeline.index import Indexing
 from clara.pipeline.retrieve import Retrieved, retrieve
 from clara.retrieval import hybrid
+from clara.retrieval.ports import LexicalIndex
 from clara.types import Fate, Mode, PassageText, Rerank, SourceDocument
 from tests.clara.pipeline.conftest import Ask, Write, index
 
@@ -272,6 +273,50 @@ def test_without_both_there_is_an_error_that_says_what_to_do(
     lose_vectors(answering, filled)
     with pytest.raises(IndexUnavailable, match=r"lexical, dense without entries.*again"):
         retrieve(ask("harbour wall"), answering)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "to be or not to be, that is the",
+        'title:wall AND (harbour OR "tea") NOT bees~2 [a TO z] /.*/ + - && || ! ^ *',
+        "\x00\x00",
+        "harbour\x00wall",
+        "\U0001f41d\u200d\U0001f52c\ufe0f",
+        "東京都の港の壁",
+        "wall, " * 1_666,
+        "w" * 10_000,
+        "\u202e\u0301\u0301\u0301",
+    ],
+)
+@pytest.mark.parametrize("narrow", [False, True])
+def test_no_question_breaks_a_search_or_degrades_it(
+    lexical: LexicalIndex,
+    write: Write,
+    answering: Answering,
+    indexing: Indexing,
+    ask: Ask,
+    question: str,
+    narrow: bool,
+) -> None:
+    index(write(*documents()), replace(indexing, lexical=lexical))
+    filters = (Equals("even", True),) if narrow else ()
+    patient = limited(replace(answering, lexical=lexical), max_question_tokens=10_000)
+    found = retrieve(ask(question, filters=filters), patient)
+    assert found.degraded == []
+    assert set(texts(found)) == {fact for at, fact in enumerate(FACTS) if at % 2 == 0 or not narrow}
+
+
+def test_a_damaged_folder_of_words_is_told_and_its_return_needs_no_restart(
+    filled: UUID, answering: Answering, ask: Ask
+) -> None:
+    meta = Path(answering.lexical._path(filled)) / "meta.json"  # type: ignore[attr-defined]
+    sound = meta.read_bytes()
+    meta.write_bytes(b"{")
+    found = retrieve(ask("harbour wall"), answering)
+    assert (found.degraded, set(texts(found))) == (["lexical"], set(FACTS))
+    meta.write_bytes(sound)
+    assert retrieve(ask("harbour wall"), answering).degraded == []
 
 
 def test_an_empty_collection_is_not_degraded(
