@@ -67,6 +67,7 @@ def read_question(open_db: OpenDb, question_id: UUID) -> schemas.Question:
             mode_requested=question.mode,
             filters=question.filters,
             fusion=question.fusion,
+            rerank=question.rerank,
             search_only=question.search_only,
             error=schemas.public(run.error),
             answer=_answer(db, answer, checkpoint, generation) if answer else None,
@@ -189,6 +190,7 @@ def _candidate(
             id=found.passage_id, start=found.start, end=found.end, text=text
         ),
         cosine=found.cosine,
+        latent=found.latent,
         **_common(found, external_id, title, source),
     )
 

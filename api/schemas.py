@@ -16,7 +16,7 @@ from api.errors import MEDIA_TYPE
 from api.filters import Filters
 from clara.db.tables import DocumentStatus, RunStatus
 from clara.documents import Outcome
-from clara.types import Fate, Fusion, Mode
+from clara.types import Fate, Fusion, Mode, Rerank
 
 TITLE_CHARS = 300
 NAME_CHARS = 1000
@@ -76,6 +76,9 @@ class NewQuestion(Request):
     fusion: Fusion | None = Field(
         default=None, strict=False, description="How two rankings become one; a setting by default."
     )
+    rerank: Rerank | None = Field(
+        default=None, strict=False, description="What ranks the candidates; a setting by default."
+    )
     explain: bool = Field(default=False, description="Keep and show all candidates.")
 
 
@@ -86,6 +89,7 @@ class NewSearch(Request):
     top_k: int | None = Field(default=None, ge=1, le=20, description="Passages an answer reads.")
     filters: Filters = Field(default_factory=list)
     fusion: Fusion | None = Field(default=None, strict=False)
+    rerank: Rerank | None = Field(default=None, strict=False)
 
 
 class NewCheckpoint(Request):
@@ -290,8 +294,9 @@ class Candidate(BaseModel):
     dense: float | None = Field(description="Cosine of the dense index.")
     dense_rank: int | None
     cosine: float | None = Field(
-        description="Exact cosine of the sentence encoder, where the ranking was by fusion."
+        description="Exact cosine of the sentence encoder, where it had a voice in the ranking."
     )
+    latent: float | None = Field(description="Cosine of latents, where they had one.")
 
 
 class Explanation(BaseModel):
@@ -330,6 +335,7 @@ class Question(BaseModel):
     mode_requested: Mode
     filters: list[dict[str, Any]]
     fusion: Fusion
+    rerank: Rerank
     search_only: bool
     error: dict[str, Any] | None
     answer: Answer | None

@@ -20,7 +20,7 @@ from clara.errors import Cancelled, ClaraError
 from clara.evaluation.options import Among, Dense, Options, Ranker, Reader, Reading, Setting
 from clara.settings import settings
 from clara.training.records import Stage
-from clara.types import Fusion, Mode
+from clara.types import Fusion, Mode, Rerank
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +57,7 @@ Filters = Annotated[
         help="On metadata: lang=en, lang=en,de, year>=2020, path^=manual/; several must all hold.",
     ),
 ]
+RerankName = Annotated[Rerank | None, typer.Option("--rerank", help="What ranks the candidates.")]
 FusionName = Annotated[Fusion | None, typer.Option("--fusion", help="How two rankings become one.")]
 CheckpointName = Annotated[
     str, typer.Argument(metavar="PATH", help="Folder, Hub name with sub-folder, or `default`.")
@@ -151,6 +152,7 @@ def ask(
     top_k: TopK = None,
     filters: Filters = None,
     fusion: FusionName = None,
+    rerank: RerankName = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show every candidate.")] = False,
 ) -> None:
     """Ask one question and show the answer with its citations."""
@@ -158,7 +160,7 @@ def ask(
     from clara.commands import show
     from clara.commands.search import options
 
-    given = options(top_k=top_k, filters=filters or [], fusion=fusion)
+    given = options(top_k=top_k, filters=filters or [], fusion=fusion, rerank=rerank)
     given |= {"mode": mode.value} | ({"explain": True} if explain else {})
     with Client(_address(api)) as client:
         show.answer(client.ask(collection, question, **given), console)
@@ -172,6 +174,7 @@ def search(
     top_k: TopK = None,
     filters: Filters = None,
     fusion: FusionName = None,
+    rerank: RerankName = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show every candidate, read or not, and why.")
     ] = False,
@@ -181,7 +184,7 @@ def search(
     from clara.commands import show
     from clara.commands.search import options
 
-    given = options(top_k=top_k, filters=filters or [], fusion=fusion)
+    given = options(top_k=top_k, filters=filters or [], fusion=fusion, rerank=rerank)
     with Client(_address(api)) as client:
         show.search(client.search(collection, question, **given), console, explain=explain)
 

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clara.schedule import Schedule, schedule
-from clara.types import Fusion, LatentForm, Mode
+from clara.types import Fusion, LatentForm, Mode, Rerank
 
 
 class Settings(BaseSettings):
@@ -83,11 +83,17 @@ class Settings(BaseSettings):
     """Upper bound of the union of lexical and dense hits."""
     fusion: Fusion = Fusion.UNION
     """How lexical and dense hits become one ranking, which `max_candidates` cuts."""
+    rerank: Rerank = Rerank.LATENT
+    """What ranks the candidates where a trained checkpoint has their latents; `fusion` does
+    elsewhere."""
+    latent_weight: float = Field(default=1.0, gt=0, le=100)
+    """Of the latents' voice where `rerank` is `both`; words and dense vectors have 1 each. It
+    belongs to a checkpoint: `scripts/bench_rerank.py` finds it on training data."""
     top_k: int = Field(default=5, ge=1, le=20)
     """Passages the generator reads."""
     min_score: float | None = Field(default=None, ge=-1, le=1)
-    """Latent cosine under which a passage is not used; applies to trained checkpoints. Empty means
-    what was measured with the checkpoint, or 0.55 where it says nothing of it."""
+    """Latent cosine under which a passage is not used; applies where latents alone rank. Empty
+    means what was measured with the checkpoint, or 0.55 where it says nothing of it."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

@@ -28,6 +28,17 @@ class Fusion(StrEnum):
     """By the sum of the reciprocal ranks."""
 
 
+class Rerank(StrEnum):
+    """What puts the candidates of a question in order, once latents mean something."""
+
+    LATENT = "latent"
+    """The cosine of their latents with the question's."""
+    FUSION = "fusion"
+    """Their ranks by words and by dense vectors; all there is without trained latents."""
+    BOTH = "both"
+    """These two ranks and the one by latents, a voice each."""
+
+
 class Fate(StrEnum):
     """What became of a candidate."""
 

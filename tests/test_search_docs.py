@@ -23,7 +23,7 @@ from clara.retrieval.faiss_kinds import NUMBERS_PER_BYTE, Sizes
 from clara.retrieval.hybrid import AHEAD
 from clara.retrieval.resting import REST_S
 from clara.settings import Settings
-from clara.types import Fate, LatentForm
+from clara.types import Fate, LatentForm, Rerank
 
 PAGE = (Path(__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
 CLARA: Any = typer.main.get_command(app)
@@ -49,6 +49,11 @@ def test_the_request_is_accepted() -> None:
 def test_every_fate_is_explained_and_no_other() -> None:
     told = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
     assert told == [fate.value for fate in Fate]
+
+
+def test_every_way_of_ranking_is_explained_and_no_other() -> None:
+    told = re.findall(r"^\| (\w+) \| ", PAGE.split("## Filters")[0], re.MULTILINE)
+    assert told == ["rerank", *(each.value for each in Rerank)]
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"CLARA_([A-Z0-9_]+)", PAGE))))

@@ -92,6 +92,7 @@ def _detached(db: Session, question_id: UUID) -> Asked:
         max_answer_tokens=row.max_answer_tokens,
         filters=from_json(row.filters),
         fusion=row.fusion,
+        rerank=row.rerank,
         explain=row.explain,
         search_only=row.search_only,
     )

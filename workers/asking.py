@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Question, Run, RunKind, RunStatus
-from clara.types import Fusion, Mode
+from clara.types import Fusion, Mode, Rerank
 from workers.enqueue import transaction
 
 
@@ -25,6 +25,7 @@ class NewQuestion:
     top_k: int
     max_answer_tokens: int
     fusion: Fusion
+    rerank: Rerank
     filters: list[dict[str, Any]] = field(default_factory=list)
     explain: bool = False
     search_only: bool = False

@@ -174,6 +174,8 @@ def _serve(row: Checkpoint, models: Models) -> Answering:
             max_candidates=config.max_candidates,
             min_score=models.checkpoint.least_score(config.min_score),
             max_question_tokens=config.max_question_tokens,
+            rerank=config.rerank,
+            latent_weight=config.latent_weight,
         ),
     )
 

@@ -121,7 +121,9 @@ def _retrievers(request: Request, config: Settings, console: Console) -> Iterato
 
     models = _models(request, config, console)
     encoder = _encoder(request, config) if request.dense is Dense.ENCODER else None
-    limits = Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates)
+    limits = Limits(
+        config.bm25_top_k, config.dense_top_k, config.max_candidates, config.latent_weight
+    )
     with _lexical(request, config) as lexical:
         yield Retrievers(lexical, encoder, models, limits, request.vectors)
 

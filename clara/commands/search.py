@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from clara.client import Json
 from clara.filters import as_json, typed
-from clara.types import Fusion
+from clara.types import Fusion, Rerank
 
 
-def options(*, top_k: int | None, filters: Sequence[str], fusion: Fusion | None) -> Json:
+def options(
+    *,
+    top_k: int | None,
+    filters: Sequence[str],
+    fusion: Fusion | None,
+    rerank: Rerank | None = None,
+) -> Json:
     """Members of the request; none for what is left to the server.
 
     Raises:
@@ -19,5 +25,6 @@ def options(*, top_k: int | None, filters: Sequence[str], fusion: Fusion | None)
         "top_k": top_k,
         "filters": as_json([typed(one) for one in filters]),
         "fusion": fusion and fusion.value,
+        "rerank": rerank and rerank.value,
     }
     return {name: value for name, value in given.items() if value}

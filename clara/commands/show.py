@@ -97,9 +97,10 @@ def search(state: Json, console: Console, *, explain: bool) -> None:
 
 
 def candidates(rows: Sequence[Json]) -> Table:
-    """Every candidate with its score, its two ranks with theirs, and what became of it."""
+    """Every candidate with its score, what every voice said of it, and what became of it."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for heading in ("", "document", "passage", "score", "lexical", "dense", "fate", "words"):
+    headings = ("", "document", "passage", "score", "lexical", "dense", "latent", "fate", "words")
+    for heading in headings:
         table.add_column(heading, no_wrap=heading not in ("document", "words"))
     for row in rows:
         passage = row["passage"]
@@ -111,6 +112,7 @@ def candidates(rows: Sequence[Json]) -> Table:
             "" if row["score"] is None else f"{row['score']:.3f}",
             _ranked(row["lexical_rank"], row["lexical"]),
             _ranked(row["dense_rank"], row["dense"]),
+            "" if row["latent"] is None else f"{row['latent']:.2f}",
             Text(row["fate"].replace("_", " "), style="green" if row["fate"] == "read" else ""),
             Text(words[:PREVIEW_CHARS], overflow="ellipsis"),
         )

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from clara.db.base import Base, Created, Key, Moment
-from clara.types import Fate, Fusion, LatentForm, Mode
+from clara.types import Fate, Fusion, LatentForm, Mode, Rerank
 
 
 def _enum(kind: type[StrEnum], name: str) -> Enum:
@@ -437,6 +437,10 @@ class Question(Base):
     fusion: Mapped[Fusion] = mapped_column(
         _enum(Fusion, "fusion"), default=Fusion.UNION, server_default="union"
     )
+    rerank: Mapped[Rerank] = mapped_column(
+        _enum(Rerank, "rerank"), default=Rerank.LATENT, server_default="latent"
+    )
+    """As asked for."""
     explain: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether its candidates are kept."""
     search_only: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -460,7 +464,7 @@ class Answer(Base):
     )
     """What its latents were of; one generation for all of them."""
     reranked_by: Mapped[str] = mapped_column(Text)
-    """`latent` (cosine of latents, a trained checkpoint) or `fusion` (BM25 and encoder ranks)."""
+    """A `Rerank`: what there was to rank by may be less than was asked for."""
     notices: Mapped[list[str]] = mapped_column(JSONB, default=list)
     """What a reader must know, such as that the checkpoint is untrained."""
     degraded: Mapped[list[str]] = mapped_column(JSONB, default=list)
@@ -538,7 +542,9 @@ class Candidate(Base):
     """Cosine and rank, where the dense search returned it."""
     dense_rank: Mapped[int | None]
     cosine: Mapped[float | None]
-    """Of the sentence encoder, for every candidate, where the ranking was by fusion."""
+    """Of the sentence encoder, for every candidate, where it had a voice in the ranking."""
+    latent: Mapped[float | None]
+    """Cosine of latents, where they had one."""
 
 
 def utc(moment: datetime | None) -> str | None:

@@ -52,6 +52,12 @@ class Method(StrEnum):
     """The same by what ranks where no trained latents do: both ranks, the dense one exact."""
     LATENT = "union+latent"
     """The same by the cosine of a trained checkpoint's latents."""
+    BOTH = "union+latent+fusion"
+    """The same by all three ranks: words, exact dense vectors, latents."""
+
+
+BY_LATENTS = (Method.LATENT, Method.BOTH)
+"""What only a trained checkpoint makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,25 @@ class Limits:
     lexical: int = 25
     dense: int = 12
     candidates: int = 50
+    latent_weight: float = 1.0
+    """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
     @property
     def depth(self) -> int:
         """Hits asked of each retriever: it is also judged alone."""
         return max(*CUTS, self.lexical, self.dense)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one question."""
+
+    orders: dict[Method, Order]
+    """By every method but those of latents."""
+    candidates: Sequence[Candidate]
+    """The union, as far as it is ranked."""
+    cosines: Mapping[UUID, float]
+    """Of the candidates, exact, by dense vectors."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,8 @@ def measure(
     """Search a set in every way: the numbers of `clara.evaluation.retrieval_scores` by method.
 
     With them stand `passages`, how many were searched, `vectors`, what made them, and under the
-    latents `checkpoint` and `cut`, the passages of which only the beginning was read.
+    latents `checkpoint`, `cut`, the passages of which only the beginning was read, and
+    `latent_weight` where they are a voice among others.
 
     Args:
         data: passages and questions.
@@ -99,17 +120,19 @@ def measure(
     models = retrievers.models
     blocks = Blocks(models, data.passages) if models else None
     embedding = embedding_of(retrievers.encoder, blocks, retrievers.kept)
-    found = search(data, retrievers.lexical, embedding, retrievers.limits, progress=progress)
+    limits = retrievers.limits
+    found = search(data, retrievers.lexical, embedding, limits, progress=progress)
+    ordered = [one.orders for one in found]
     told: dict[Method, dict[str, Any]] = {}
     if models and blocks and models.checkpoint.trained:
-        unions = [one[Method.UNION] for one in found]
-        ranked = latent_orders(data.questions, unions, blocks, progress=progress)
-        found = [one | {Method.LATENT: order} for one, order in zip(found, ranked, strict=True)]
-        told[Method.LATENT] = {"checkpoint": models.checkpoint.name, "cut": blocks.cut}
+        ranked = latent_orders(data.questions, found, blocks, limits, progress=progress)
+        ordered = [one | more for one, more in zip(ordered, ranked, strict=True)]
+        by = {"checkpoint": models.checkpoint.name, "cut": blocks.cut}
+        told = {Method.LATENT: by, Method.BOTH: by | {"latent_weight": limits.latent_weight}}
     common = {"passages": len(data.passages), "vectors": embedding.name}
     return {
         method: summary(each) | common | told.get(method, {})
-        for method, each in rows(data.questions, found).items()
+        for method, each in rows(data.questions, ordered).items()
     }
 
 
@@ -118,7 +141,7 @@ def orders(
     dense: Sequence[Hit],
     limits: Limits,
     cosines: Callable[[Sequence[UUID]], Mapping[UUID, float]],
-) -> dict[Method, Order]:
+) -> Found:
     """What every method but the latents makes of one question's hits.
 
     Args:
@@ -129,14 +152,15 @@ def orders(
     """
     taken = lexical[: limits.lexical], dense[: limits.dense]
     candidates = hybrid.union(*taken, limit=limits.candidates)
-    fused = hybrid.fuse(candidates, cosines(_ids(candidates)))
-    return {
+    exact = cosines(_ids(candidates))
+    found: dict[Method, Order] = {
         Method.BM25: _ids(lexical),
         Method.DENSE: _ids(dense),
         Method.UNION: _ids(candidates),
         Method.RRF: _ids(hybrid.rrf(*taken, limit=limits.candidates)),
-        Method.FUSED: sorted(_ids(candidates), key=lambda passage: -fused[passage]),
+        Method.FUSED: _by(hybrid.fuse(candidates, exact)),
     }
+    return Found(found, candidates, exact)
 
 
 def search(
@@ -146,7 +170,7 @@ def search(
     limits: Limits,
     *,
     progress: Progress = untold,
-) -> list[dict[Method, Order]]:
+) -> list[Found]:
     """Ask every question of a set; what each method found for it.
 
     The passages are written under a collection of their own, which is dropped at the end.
@@ -161,7 +185,7 @@ def search(
     ids = [passage.id for passage in data.passages]
     vectors = ExactVectors(ids, embedding.passages(data.passages, progress))
     asked = embedding.questions([question.text for question in data.questions])
-    collection, found = uuid4(), list[dict[Method, Order]]()
+    collection, found = uuid4(), list[Found]()
     try:
         for part in _parts(data.passages, WRITTEN):
             lexical.put(collection, part)
@@ -183,28 +207,46 @@ def search(
 
 def latent_orders(
     questions: Sequence[Question],
-    candidates: Sequence[Order],
+    found: Sequence[Found],
     blocks: Blocks,
+    limits: Limits,
     *,
     progress: Progress = untold,
-) -> list[Order]:
-    """Candidates of every question by exact cosine of latents, as a trained checkpoint ranks.
+) -> list[dict[Method, Order]]:
+    """Candidates of every question as a trained checkpoint ranks them: BY_LATENTS.
 
     Args:
         questions: read up to the checkpoint's length.
-        candidates: passages of each question; of equal ones the first stays first.
+        found: of each question; of candidates that score the same the first stays first.
         blocks: latents of the passages, made as they are needed.
+        limits: with the weight of the latents' voice.
         progress: told of `latents`, counted in questions.
     """
-    found: list[Order] = []
+    cosines = latent_cosines(questions, found, blocks, progress=progress)
+    ranked: list[dict[Method, Order]] = []
+    for one, latents in zip(found, cosines, strict=True):
+        both = hybrid.fuse(one.candidates, one.cosines, latents, weight=limits.latent_weight)
+        ranked.append({Method.LATENT: _by(latents), Method.BOTH: _by(both)})
+    return ranked
+
+
+def latent_cosines(
+    questions: Sequence[Question],
+    found: Sequence[Found],
+    blocks: Blocks,
+    *,
+    progress: Progress = untold,
+) -> list[dict[UUID, float]]:
+    """Exact cosines of every question's latents with those of its candidates, in their order."""
+    cosines: list[dict[UUID, float]] = []
+    candidates = [_ids(one.candidates) for one in found]
     for part in _parts(list(zip(questions, candidates, strict=True)), GROUP):
         blocks.need({passage for _, passages in part for passage in passages})
         queries = blocks.queries([question.text for question, _ in part])
         for query, (_, passages) in zip(queries, part, strict=True):
-            cosines = dict(zip(passages, blocks.scores(query, passages), strict=True))
-            found.append(sorted(passages, key=lambda passage: -cosines[passage]))
-        progress("latents", len(found), len(questions))
-    return found
+            cosines.append(dict(zip(passages, blocks.scores(query, passages), strict=True)))
+        progress("latents", len(cosines), len(questions))
+    return cosines
 
 
 def rows(
@@ -219,6 +261,11 @@ def rows(
         ]
         for method in methods
     }
+
+
+def _by(scores: Mapping[UUID, float]) -> list[UUID]:
+    """Best first; of equal ones the first stays first."""
+    return sorted(scores, key=lambda passage: -scores[passage])
 
 
 def _ids(found: Sequence[Hit] | Sequence[Candidate]) -> list[UUID]:

@@ -12,7 +12,7 @@ from clara.db.connect import OpenDb
 from clara.filters import Filter
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
-from clara.types import Fusion, Mode
+from clara.types import Fusion, Mode, Rerank
 
 if TYPE_CHECKING:
     from clara.model.models import Models
@@ -28,8 +28,12 @@ class Limits:
     dense_top_k: int
     max_candidates: int
     min_score: float
-    """Latent cosine under which a passage is not read; only with a trained checkpoint."""
+    """Latent cosine under which a passage is not read; only where latents alone rank."""
     max_question_tokens: int
+    rerank: Rerank = Rerank.LATENT
+    """What ranks where nobody asks for another: for questions that the system asks itself."""
+    latent_weight: float = 1.0
+    """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Asked:
     filters: Sequence[Filter] = ()
     """What the metadata of a passage must fulfil, all of it."""
     fusion: Fusion = Fusion.UNION
+    rerank: Rerank = Rerank.LATENT
     explain: bool = False
     """Whether its candidates are kept."""
     search_only: bool = False

@@ -105,6 +105,7 @@ def _candidate(rank: int, one: Considered, asked: Asked, held: set[UUID]) -> dic
         "fate": one.fate,
         "score": None if one.fate is Fate.BEYOND_CANDIDATES else one.read.score,
         "cosine": one.cosine,
+        "latent": one.latent,
     }
 
 

@@ -139,7 +139,13 @@ def ask(
         Cancelled: `stopped` said so.
     """
     asked = Asked(
-        uuid4(), collection, case.question, Mode.AUTO, top_k=CUT, max_answer_tokens=ANSWER_TOKENS
+        uuid4(),
+        collection,
+        case.question,
+        Mode.AUTO,
+        top_k=CUT,
+        max_answer_tokens=ANSWER_TOKENS,
+        rerank=answering.limits.rerank,
     )
     try:
         read = {one.candidate.passage_id for one in retrieve(asked, answering).chosen}

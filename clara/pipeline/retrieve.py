@@ -13,7 +13,7 @@ from clara.pipeline.asking import Answering, Asked
 from clara.pipeline.record import Members, Read, has_passages, read, steady
 from clara.retrieval import hybrid
 from clara.retrieval.ports import DenseIndex, LexicalIndex
-from clara.types import Candidate, Fate, Mode
+from clara.types import Candidate, Fate, Mode, Rerank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,9 @@ class Considered:
     read: Read
     fate: Fate
     cosine: float | None = None
-    """Of the sentence encoder, where the ranking was by fusion."""
+    """Of the sentence encoder, where it had a voice in the ranking."""
+    latent: float | None = None
+    """Cosine of latents, where they had one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Retrieved:
     considered: Sequence[Considered]
     """Best first; those without a score last."""
     latents: dict[UUID, Tensor]
-    reranked_by: str
+    reranked_by: Rerank
     degraded: list[str]
     timings: dict[str, float]
     """Milliseconds: retrieval, of which encode and latents are parts; rerank."""
@@ -184,27 +186,42 @@ def _latents(asked: Asked, passages: Sequence[Read], answering: Answering) -> di
 
 def _rank(
     asked: Asked, vector: Vector, found: _Found, answering: Answering
-) -> tuple[list[Considered], str]:
-    """Order by cosine of latents where they mean something, else by both retrievers' ranks."""
+) -> tuple[list[Considered], Rerank]:
+    """Order as asked for where latents mean something, else by both retrievers' ranks.
+
+    A bound for latents is held against their cosine only where it is what ranks: a passage that
+    words and vectors put first is not dropped for what a third voice says.
+    """
     limit = answering.limits.max_candidates
     passages, beyond = found.passages[:limit], found.passages[limit:]
     ids = [one.candidate.passage_id for one in passages]
-    cosines: dict[UUID, float] = {}
-    least, reranked_by = float("-inf"), "fusion"
-    if answering.models.checkpoint.trained and passages and len(found.latents) == len(passages):
-        scores = _latent_scores(asked.text, [found.latents[id_] for id_ in ids], answering)
-        least, reranked_by = answering.limits.min_score, "latent"
+    by = asked.rerank if _comparable(found, passages, answering) else Rerank.FUSION
+    latents = None if by is Rerank.FUSION else _latent_scores(asked.text, ids, found, answering)
+    cosines = {} if by is Rerank.LATENT else _cosines(asked, vector, ids, answering)
+    if by is Rerank.LATENT and latents is not None:
+        scores, least = latents, answering.limits.min_score
     else:
-        cosines = _cosines(asked, vector, ids, answering)
-        fused = hybrid.fuse([one.candidate for one in passages], cosines)
-        scores = [fused[id_] for id_ in ids]
-    scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
+        candidates = [one.candidate for one in passages]
+        weight = answering.limits.latent_weight
+        scores, least = hybrid.fuse(candidates, cosines, latents, weight=weight), float("-inf")
+    scored = [replace(one, score=scores[one.candidate.passage_id]) for one in passages]
     ranked = sorted(scored, key=lambda one: -one.score)
     considered = [
-        Considered(one, _fate(rank, one, asked, least), cosines.get(one.candidate.passage_id))
+        Considered(
+            one,
+            _fate(rank, one, asked, least),
+            cosine=cosines.get(one.candidate.passage_id),
+            latent=(latents or {}).get(one.candidate.passage_id),
+        )
         for rank, one in enumerate(ranked, start=1)
     ]
-    return considered + [Considered(one, Fate.BEYOND_CANDIDATES) for one in beyond], reranked_by
+    return considered + [Considered(one, Fate.BEYOND_CANDIDATES) for one in beyond], by
+
+
+def _comparable(found: _Found, passages: Sequence[Read], answering: Answering) -> bool:
+    """Whether every candidate has latents of a checkpoint that was trained to compare them."""
+    trained = answering.models.checkpoint.trained
+    return trained and bool(passages) and len(found.latents) == len(passages)
 
 
 def _fate(rank: int, passage: Read, asked: Asked, least: float) -> Fate:
@@ -223,10 +240,14 @@ def _cosines(
         return {}
 
 
-def _latent_scores(question: str, blocks: Sequence[Tensor], answering: Answering) -> list[float]:
-    def run() -> list[float]:
+def _latent_scores(
+    question: str, ids: Sequence[UUID], found: _Found, answering: Answering
+) -> dict[UUID, float]:
+    """Cosine with the question's latents, of every passage."""
+
+    def run() -> dict[UUID, float]:
         query = answering.models.reasoner.encode([question])[0]
-        scores: list[float] = answering.models.score(query, blocks).tolist()
-        return scores
+        scores = answering.models.score(query, [found.latents[id_] for id_ in ids])
+        return dict(zip(ids, scores.tolist(), strict=True))
 
     return answering.engine.submit(run, urgent=True).result()

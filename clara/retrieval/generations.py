@@ -20,7 +20,7 @@ from elasticsearch.helpers import scan
 from clara.errors import IndexMismatch, IndexUnavailable
 from clara.retrieval.cluster import Cluster, check_bulk
 
-CHUNK_WRITES = 500
+CHUNK_WRITES = 2_000
 CHUNK_BYTES = 8_000_000
 """Of one bulk request, where the server takes 100 MB."""
 

@@ -74,26 +74,43 @@ def rrf(
 
 
 def fuse(
-    candidates: Sequence[Candidate], cosines: Mapping[UUID, float], *, k: int = FUSION_K
+    candidates: Sequence[Candidate],
+    cosines: Mapping[UUID, float],
+    latents: Mapping[UUID, float] | None = None,
+    *,
+    weight: float = 1.0,
+    k: int = FUSION_K,
 ) -> dict[UUID, float]:
-    """One score in [0, 1] per candidate from its two ranks; 1 is first by both.
+    """One score in [0, 1] per candidate from its ranks; 1 is first by every voice.
 
     The lexical rank is the search's own. The dense one is among all candidates, by exact cosine,
-    so a passage that only the lexical search found has one too. A missing rank adds nothing.
+    so a passage that only the lexical search found has one too; that of latents likewise. A missing
+    rank adds nothing.
 
     Args:
         candidates: from one question.
-        cosines: by passage, of as many as are known.
+        cosines: of dense vectors, by passage, of as many as are known.
+        latents: cosines of latents; None where they have no voice.
+        weight: of the latents' voice, where words and dense vectors have 1 each.
         k: smaller trusts the first ranks more.
     """
-    by_cosine = sorted(cosines, key=lambda passage: -cosines[passage])
-    dense = {passage: rank for rank, passage in enumerate(by_cosine, start=1)}
+    words = {one.passage_id: one.lexical_rank for one in candidates if one.lexical_rank is not None}
+    voices = [(1.0, words), (1.0, _ranked(cosines))]
+    if latents is not None:
+        voices.append((weight, _ranked(latents)))
+    total = sum(each for each, _ in voices)
 
-    def score(candidate: Candidate) -> float:
-        ranks = (candidate.lexical_rank, dense.get(candidate.passage_id))
-        return sum((k + 1) / (k + rank) for rank in ranks if rank is not None) / 2
+    def score(passage: UUID) -> float:
+        said = ((each, ranks[passage]) for each, ranks in voices if passage in ranks)
+        return sum(each * (k + 1) / (k + rank) for each, rank in said) / total
 
-    return {candidate.passage_id: score(candidate) for candidate in candidates}
+    return {candidate.passage_id: score(candidate.passage_id) for candidate in candidates}
+
+
+def _ranked(scores: Mapping[UUID, float]) -> dict[UUID, int]:
+    """Ranks from 1 by falling score; of equal ones the first is before the others."""
+    best = sorted(scores, key=lambda passage: -scores[passage])
+    return {passage: rank for rank, passage in enumerate(best, start=1)}
 
 
 FUSIONS = {Fusion.UNION: union, Fusion.RRF: rrf}

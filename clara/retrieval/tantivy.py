@@ -7,6 +7,7 @@ the engine's own lock. What is committed is seen by the next search of every pro
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,16 @@ from clara.wording import REBUILD
 
 log = logging.getLogger(__name__)
 
-HEAP_BYTES = 15_000_000
-"""Memory of a writer, its smallest allowed; a batch of passages takes far less."""
+HEAP_BYTES = 64_000_000
+"""Most memory of a writer's thread. With the least allowed, 15 MB, a bulk write was cut into many
+segments, and merging them took as long as writing them (BENCHMARKS.md, retrieval)."""
+
+MANY = 2_000
+"""Passages of one write from which on all threads work at it: each leaves a segment behind, which
+a small write would pay for with more merging than it gains."""
+
+THREADS = min(os.cpu_count() or 1, 4)
+"""Of a writer that has many passages."""
 
 TIE_BREAKER = 0.3
 """Share of the weaker field's score: best of 0 to 1 by recall at 25. A title boost did harm."""
@@ -84,7 +93,9 @@ class TantivyIndex:
         """Write passages by id in one commit; searchable when this returns."""
         if not passages:
             return
-        with self._writing(self._path(collection, generation), create=True) as writer:
+        threads = THREADS if len(passages) >= MANY else 1
+        path = self._path(collection, generation)
+        with self._writing(path, create=True, threads=threads) as writer:
             for passage in {passage.id: passage for passage in passages}.values():
                 writer.delete_documents_by_term("id", passage.id.hex)
                 writer.add_document(
@@ -244,7 +255,7 @@ class TantivyIndex:
         return known.index
 
     @contextmanager
-    def _writing(self, path: Path, *, create: bool = False) -> Iterator[Any]:
+    def _writing(self, path: Path, *, create: bool = False, threads: int = 1) -> Iterator[Any]:
         """A writer, alone in this folder over all processes. What is not committed is lost.
 
         Opened anew each time: the list of files that may be removed must be the one on disk.
@@ -252,20 +263,20 @@ class TantivyIndex:
         with _explained(path):
             if create:
                 path.mkdir(parents=True, exist_ok=True)
-            writer = self._acquire(path)
+            writer = self._acquire(path, threads)
             try:
                 yield writer
             finally:
                 writer.wait_merging_threads()  # and lets go of the lock
 
-    def _acquire(self, path: Path) -> Any:
+    def _acquire(self, path: Path, threads: int) -> Any:
         """Wait for the engine's lock."""
         index = _open(path)
         ends = monotonic() + self._lock_timeout_s
         pause = _PAUSE_S
         while True:
             try:
-                return index.writer(HEAP_BYTES, 1)
+                return index.writer(HEAP_BYTES * threads, threads)
             except ValueError as error:
                 if _LOCKED not in str(error):
                     raise

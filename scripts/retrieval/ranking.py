@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clara.evaluation import retrieval
 from clara.evaluation.retrieval import Limits, Method, Order, latent_orders, orders, rows
 from clara.evaluation.retrieval_data import Question, SearchSet
 from clara.evaluation.retrieval_scores import summary
@@ -36,8 +37,10 @@ NARROW = {"filter 1 in 2": PARTS // 2, "filter 1 in 20": PARTS // 20, "filter 1 
 class Found:
     """Of all questions."""
 
-    orders: list[dict[str, Order]] = field(default_factory=list)
-    """What each method found, by question; BM25 by engine, the others by the first engine."""
+    by_words: list[dict[str, Order]] = field(default_factory=list)
+    """What each engine's BM25 found, by question."""
+    asked: list[retrieval.Found] = field(default_factory=list)
+    """What all else found, with the first engine, by question."""
     times: dict[str, list[float]] = field(default_factory=dict)
     """Milliseconds by stage."""
 
@@ -57,25 +60,28 @@ def measure(data: SearchSet, stores: Stores, encoder: SentenceEncoder, limits: L
         for asked in data.questions:
             with found.timed("encode the question"):
                 vector = encoder.encode_questions([asked.text])[0]
-            found.orders.append(_ask(asked, vector, stores, limits, found))
+            _ask(asked, vector, stores, limits, found)
             _both(asked, vector, stores, limits, pool, found)
     return found
 
 
-def scores(data: SearchSet, found: Found, models: Models | None) -> dict[str, dict[str, Any]]:
+def scores(
+    data: SearchSet, found: Found, models: Models | None, limits: Limits
+) -> dict[str, dict[str, Any]]:
     """Of every method, and of a checkpoint's latents over the union where there is one."""
-    found_by = found.orders
+    ranked: list[dict[Method, Order]] = [{} for _ in found.asked]
     if models:
-        unions = [one[Method.UNION] for one in found_by]
-        ranked = latent_orders(data.questions, unions, Blocks(models, data.passages))
-        pairs = zip(found_by, ranked, strict=True)
-        found_by = [one | {str(Method.LATENT): order} for one, order in pairs]
-    return {name: summary(each) for name, each in rows(data.questions, found_by).items()}
+        blocks = Blocks(models, data.passages)
+        ranked = latent_orders(data.questions, found.asked, blocks, limits)
+    ordered = [
+        words | {str(name): order for name, order in (one.orders | more).items()}
+        for words, one, more in zip(found.by_words, found.asked, ranked, strict=True)
+    ]
+    scored = rows(data.questions, ordered)
+    return {name: summary(each) for name, each in scored.items() if name != Method.BM25}
 
 
-def _ask(
-    asked: Question, vector: Vector, stores: Stores, limits: Limits, found: Found
-) -> dict[str, Order]:
+def _ask(asked: Question, vector: Vector, stores: Stores, limits: Limits, found: Found) -> None:
     """Time each search as a question makes it, then look deeper for what it finds alone."""
     by_words: dict[str, list[Hit]] = {}
     for name, index in stores.lexical.items():
@@ -90,9 +96,10 @@ def _ask(
     with found.timed("fusion of ranks"):
         candidates = hybrid.union(first[: limits.lexical], taken, limit=limits.candidates)
         hybrid.fuse(candidates, cosines([one.passage_id for one in candidates]))
-    ranked = orders(first, by_vector, limits, cosines)
-    alone = {f"bm25, {name}": [hit.passage_id for hit in hits] for name, hits in by_words.items()}
-    return alone | {str(name): order for name, order in ranked.items() if name is not Method.BM25}
+    found.asked.append(orders(first, by_vector, limits, cosines))
+    found.by_words.append(
+        {f"bm25, {name}": [hit.passage_id for hit in hits] for name, hits in by_words.items()}
+    )
 
 
 def _both(

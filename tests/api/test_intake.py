@@ -16,13 +16,14 @@ from api.intake import AT_ONCE, Intake
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Question
 from clara.errors import UnknownCollection
-from clara.types import Fusion, Mode
+from clara.types import Fusion, Mode, Rerank
 from tests.factories import make_collection
 from workers.asking import NewQuestion
 
 
 def a_question(text: str = "What conducts?") -> NewQuestion:
-    return NewQuestion(text=text, mode=Mode.AUTO, top_k=5, max_answer_tokens=8, fusion=Fusion.UNION)
+    how = {"fusion": Fusion.UNION, "rerank": Rerank.LATENT}
+    return NewQuestion(text=text, mode=Mode.AUTO, top_k=5, max_answer_tokens=8, **how)  # type: ignore[arg-type]
 
 
 class Written:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Question, Run, RunKind, RunStatus
-from clara.types import Fate, Fusion
+from clara.types import Fate, Fusion, Rerank
 from tests.api.conftest import Queued, assert_problem
 from tests.factories import (
     make_answer,
@@ -33,14 +33,14 @@ AWAY = {"code": "index-unavailable", "message": "neither index answers", "remedy
 def test_a_search_is_a_question_without_an_answer(
     client: TestClient, db: OpenDb, papers: Collection, queued: Queued
 ) -> None:
-    options = {"top_k": 3, "fusion": "rrf"}
+    options = {"top_k": 3, "fusion": "rrf", "rerank": "both"}
     found = client.post(f"{SEARCH}?wait=0", json=BODY | options)
     assert found.status_code == 202
     assert (found.json()["status"], found.json()["search_only"]) == ("queued", True)
     with db() as session:
         question = session.get_one(Question, UUID(found.json()["id"]))
         run = session.get_one(Run, question.run_id)
-    assert (question.top_k, question.fusion) == (3, Fusion.RRF)
+    assert (question.top_k, question.fusion, question.rerank) == (3, Fusion.RRF, Rerank.BOTH)
     assert run.kind is RunKind.QUERY
     assert queued("query") == [("answer_question", [str(run.id)])]
 
@@ -69,7 +69,8 @@ def test_a_search_comes_back_with_every_candidate_and_its_fate(
         passage = make_passage(session, document)
 
     def work(session: Any, question: Question) -> None:
-        make_candidate(session, question, passage, lexical=7.5, lexical_rank=1, cosine=0.25)
+        voices = {"lexical": 7.5, "lexical_rank": 1, "cosine": 0.25, "latent": 0.5}
+        make_candidate(session, question, passage, **voices)
         run = session.get_one(Run, question.run_id)
         run.status = RunStatus.SUCCEEDED
         run.result = {"reranked_by": "fusion", "degraded": ["dense"]}
@@ -100,6 +101,7 @@ def test_a_search_comes_back_with_every_candidate_and_its_fate(
                 "dense": None,
                 "dense_rank": None,
                 "cosine": 0.25,
+                "latent": 0.5,
             }
         ],
     }
@@ -175,7 +177,12 @@ def test_a_search_of_an_unknown_collection_is_not_found(client: TestClient) -> N
 
 @pytest.mark.parametrize(
     ("members", "field"),
-    [({"fusion": "sum"}, "/fusion"), ({"top_k": 21}, "/top_k"), ({"mode": "text"}, "/mode")],
+    [
+        ({"fusion": "sum"}, "/fusion"),
+        ({"rerank": "x"}, "/rerank"),
+        ({"top_k": 21}, "/top_k"),
+        ({"mode": "text"}, "/mode"),
+    ],
 )
 def test_a_search_with_a_fault_is_refused(
     client: TestClient, papers: Collection, members: dict[str, Any], field: str

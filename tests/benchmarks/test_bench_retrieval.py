@@ -65,7 +65,7 @@ def test_every_way_is_measured_and_nothing_stays(
     with stores.filled(data.passages, vectors, config, encoder="tiny") as made:
         found = ranking.measure(data, made, encoder, Limits())
         assert found.times["candidates, tantivy, filter 1 in 1000"]
-    scores = ranking.scores(data, found, models)
+    scores = ranking.scores(data, found, models, Limits())
     # one gold passage for the first question, two for the second, which both words find
     assert [scores["bm25, tantivy"][f"recall@{k}"] for k in CUTS] == [0.75, 1, 1, 1, 1]
     assert scores["union"]["recall@37"] == 1.0
@@ -73,7 +73,7 @@ def test_every_way_is_measured_and_nothing_stays(
     assert [scores["union+latent"][f"recall@{k}"] for k in CUTS] == pytest.approx(
         np.mean(latent, axis=0).tolist()
     )
-    assert "union+latent" not in ranking.scores(data, found, None)
+    assert "union+latent" not in ranking.scores(data, found, None, Limits())
     with db() as session:
         for table in (Collection, Document, Passage):
             assert session.scalar(select(func.count()).select_from(table)) == 0

@@ -9,7 +9,7 @@ from sqlalchemy import event, func, select
 
 from clara.db.connect import OpenDb
 from clara.db.tables import Question, Run, RunKind, RunStatus
-from clara.types import Fusion, Mode
+from clara.types import Fusion, Mode, Rerank
 from tests.factories import make_collection
 from workers import enqueue
 from workers.asking import NewQuestion, queue_questions
@@ -23,7 +23,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunKind, UUID]]:
 
 
 def a_question(text: str, **options: object) -> NewQuestion:
-    given = {"mode": Mode.TEXT, "top_k": 3, "max_answer_tokens": 8, "fusion": Fusion.RRF}
+    given = {"mode": Mode.TEXT, "top_k": 3, "max_answer_tokens": 8}
+    given |= {"fusion": Fusion.RRF, "rerank": Rerank.BOTH}
     return NewQuestion(text, **given | options)  # type: ignore[arg-type]
 
 
@@ -42,6 +43,7 @@ def test_a_question_is_written_as_it_was_given(
     assert question.collection_id == run.collection_id == papers.id
     assert question.text == asked.text
     assert (question.mode, question.fusion) == (Mode.TEXT, Fusion.RRF)
+    assert question.rerank is Rerank.BOTH
     assert (question.top_k, question.max_answer_tokens) == (3, 8)
     assert question.filters == filters
     assert (question.explain, question.search_only) == (True, True)

@@ -87,14 +87,21 @@ def work(db: OpenDb, collection: Collection, answer: bool) -> dict[str, Any]:
             read = make_passage(session, document, 0, 16)
             lost = make_passage(session, document, 17, 32)
             make_candidate(session, question, read, lexical=7.51, lexical_rank=1)
-            beyond = {"fate": Fate.BEYOND_TOP_K, "score": 0.25, "dense": 0.5, "dense_rank": 3}
+            beyond = {
+                "fate": Fate.BEYOND_TOP_K,
+                "score": 0.25,
+                "dense": 0.5,
+                "dense_rank": 3,
+                "latent": 0.125,
+            }
             make_candidate(session, question, lost, rank=2, **beyond)
             run = session.get_one(Run, question.run_id)
             run.status, run.timings = RunStatus.SUCCEEDED, {"total": 12.0}
             run.result = {"reranked_by": "fusion", "degraded": ["dense"]}
             if answer:
                 make_answer(session, question)
-            return {"filters": question.filters, "fusion": question.fusion, "k": question.top_k}
+            asked = {"fusion": question.fusion, "rerank": question.rerank, "k": question.top_k}
+            return {"filters": question.filters, **asked}
 
 
 def both(invoke: Invoke, db: OpenDb, papers: Collection, *words: str) -> tuple[str, dict[str, Any]]:
@@ -119,6 +126,8 @@ def test_a_search_shows_what_would_be_read_and_asks_as_it_was_told(
         *conditions,
         "--fusion",
         "rrf",
+        "--rerank",
+        "both",
         "--top-k",
         "2",
     )
@@ -133,6 +142,7 @@ def test_a_search_shows_what_would_be_read_and_asks_as_it_was_told(
             {"field": "lang", "op": "in", "values": ["en", "de"]},
         ],
         "fusion": "rrf",
+        "rerank": "both",
         "k": 2,
     }
 
@@ -146,6 +156,7 @@ def test_explaining_shows_the_losers_too(
     assert "beyond top k" in line
     assert "0.250" in line
     assert "3 (0.50)" in line
+    assert "0.12" in line.split("3 (0.50)")[1]
 
 
 def test_an_audit_of_what_is_there_names_it_and_fails(

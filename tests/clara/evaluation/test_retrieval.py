@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from clara.evaluation.retrieval import (
+    BY_LATENTS,
+    Found,
     Limits,
     Method,
     Retrievers,
@@ -38,7 +41,7 @@ from clara.model.models import Models
 from clara.retrieval.encoder import SentenceEncoder
 from clara.retrieval.latent_encoder import LatentEncoder
 from clara.retrieval.tantivy import TantivyIndex
-from clara.types import Hit, PassageText
+from clara.types import Candidate, Hit, PassageText
 from tests.tiny import tiny_encoder
 
 TEXTS = [
@@ -78,7 +81,7 @@ def by_brute_force(texts: Sequence[str], encoder: SentenceEncoder) -> list[list[
 def test_words_and_vectors_find_what_they_find_alone(
     index: TantivyIndex, encoder: SentenceEncoder, tmp_path: Path
 ) -> None:
-    found = search(SET, index, EncoderEmbedding(encoder), Limits())
+    found = [one.orders for one in search(SET, index, EncoderEmbedding(encoder), Limits())]
     assert [one[Method.BM25] for one in found] == [[IDS[1]], [IDS[0], IDS[6]], [IDS[6], IDS[2]]]
     assert [one[Method.DENSE] for one in found] == by_brute_force(ASKED, encoder)
     assert list((tmp_path / "tantivy").iterdir()) == []  # nothing stays
@@ -91,9 +94,9 @@ def test_a_question_is_kept_to_its_own_passages(
     asked = [Question(ASKED[2], GOLD[2], own)]
     (found,) = search(SearchSet("own", PASSAGES, asked), index, EncoderEmbedding(encoder), Limits())
     (whole,) = by_brute_force(ASKED[2:], encoder)
-    assert found[Method.BM25] == [IDS[6], IDS[2]]
-    assert found[Method.DENSE] == [passage for passage in whole if passage in own]
-    assert set(found[Method.UNION]) == own
+    assert found.orders[Method.BM25] == [IDS[6], IDS[2]]
+    assert found.orders[Method.DENSE] == [passage for passage in whole if passage in own]
+    assert set(found.orders[Method.UNION]) == own
 
 
 def test_an_interrupted_search_leaves_nothing(
@@ -106,6 +109,12 @@ def test_an_interrupted_search_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         search(SET, index, EncoderEmbedding(encoder), Limits(), progress=stop)
     assert list((tmp_path / "tantivy").iterdir()) == []
+
+
+def candidates(*passages: UUID) -> Found:
+    """Found by words in this order."""
+    found = [Candidate(passage, lexical_rank=at) for at, passage in enumerate(passages, start=1)]
+    return Found({}, found, {})
 
 
 def hits(*numbers: int) -> list[Hit]:
@@ -124,7 +133,8 @@ def test_the_union_takes_the_first_of_each_and_each_alone_is_seen_whole() -> Non
         asked.extend(passages)
         return {passage: cosines[passage] for passage in passages}
 
-    found = orders(hits(1, 2, 3), hits(4, 2, 5), Limits(lexical=2, dense=2), exact)
+    one = orders(hits(1, 2, 3), hits(4, 2, 5), Limits(lexical=2, dense=2), exact)
+    found = one.orders
     assert found[Method.BM25] == ids(1, 2, 3)
     assert found[Method.DENSE] == ids(4, 2, 5)
     assert found[Method.UNION] == ids(1, 4, 2)
@@ -132,7 +142,9 @@ def test_the_union_takes_the_first_of_each_and_each_alone_is_seen_whole() -> Non
     # ranks (1, 3), (2, 1), (-, 2) of words and exact cosines: 11/11 + 11/13, 11/12 + 11/11, 11/12
     assert found[Method.FUSED] == ids(2, 1, 4)
     assert set(asked) == set(ids(1, 2, 4))
-    few = orders(hits(1, 2, 3), hits(4, 2, 5), Limits(2, 2, candidates=2), exact)
+    assert [candidate.passage_id for candidate in one.candidates] == found[Method.UNION]
+    assert one.cosines == {passage: cosines[passage] for passage in ids(1, 4, 2)}
+    few = orders(hits(1, 2, 3), hits(4, 2, 5), Limits(2, 2, candidates=2), exact).orders
     assert [len(few[method]) for method in Method if method in few] == [3, 3, 2, 2, 2]
 
 
@@ -173,13 +185,34 @@ def test_latents_rank_the_union_by_the_function_of_training(
         wanted.append(len(set(order[:3]) & set(grades)) / len(grades))
     assert found[Method.LATENT]["recall@3"] == pytest.approx(np.mean(wanted))
     assert (found[Method.LATENT]["checkpoint"], found[Method.LATENT]["cut"]) == ("tiny", 0)
+    assert (found[Method.BOTH]["checkpoint"], found[Method.BOTH]["latent_weight"]) == ("tiny", 1.0)
     for numbers in found.values():
         assert (numbers["n"], numbers["passages"], numbers["vectors"]) == (3, 7, encoder.name)
 
 
+def test_latents_are_one_voice_beside_words_and_vectors(models: Models) -> None:
+    blocks = Blocks(models, PASSAGES)
+    found = replace(candidates(*IDS), cosines={one: float(at) for at, one in enumerate(IDS)})
+    by_weight: dict[float, list[UUID]] = {}
+    latent: list[UUID] = []
+    for weight in (1e-6, 1.0, 1e6):
+        limits = Limits(latent_weight=weight)
+        (order,) = latent_orders(QUESTIONS[:1], [found], blocks, limits)
+        by_weight[weight], latent = list(order[Method.BOTH]), list(order[Method.LATENT])
+    # ranks by words, by vectors (the other way round) and by latents
+    ranks = {id_: (at + 1, 7 - at, latent.index(id_) + 1) for at, id_ in enumerate(IDS)}
+    scores = {id_: sum(1 / (10 + rank) for rank in each) for id_, each in ranks.items()}
+    assert by_weight[1.0] == sorted(IDS, key=lambda id_: -scores[id_])
+    assert by_weight[1e6] == latent
+    without = {id_: sum(1 / (10 + rank) for rank in each[:2]) for id_, each in ranks.items()}
+    fused = [round(without[id_], 5) for id_ in by_weight[1e-6]]
+    assert fused == sorted(fused, reverse=True)
+    assert latent not in (by_weight[1.0], by_weight[1e-6])  # else this would show nothing
+
+
 def test_every_method_has_its_numbers(index: TantivyIndex, encoder: SentenceEncoder) -> None:
     found = measure(SET, Retrievers(index, encoder))
-    assert list(found) == [method for method in Method if method is not Method.LATENT]
+    assert list(found) == [method for method in Method if method not in BY_LATENTS]
     # `honey` is in one passage; the wall is found and its engineer is not; the market is
     bm25 = found[Method.BM25]
     assert [bm25[f"recall@{k}"] for k in CUTS] == pytest.approx([2.5 / 3] * len(CUTS))
@@ -192,7 +225,7 @@ def test_untrained_latents_rank_nothing(
     index: TantivyIndex, encoder: SentenceEncoder, base: Path, opened: Callable[..., Models]
 ) -> None:
     models = opened(untrained(base, compr_rate=4, doc_max_length=32), base=base)
-    assert Method.LATENT not in measure(SET, Retrievers(index, encoder, models))
+    assert not set(BY_LATENTS) & measure(SET, Retrievers(index, encoder, models)).keys()
 
 
 def test_latents_make_vectors_too_and_are_made_once(index: TantivyIndex, models: Models) -> None:
@@ -205,7 +238,7 @@ def test_latents_make_vectors_too_and_are_made_once(index: TantivyIndex, models:
     assert np.allclose(embedding.questions(ASKED), served.encode_questions(ASKED), atol=1e-6)
     assert made == [len(TEXTS)]
     before = blocks.of(IDS)
-    latent_orders(QUESTIONS, [IDS] * 3, blocks)
+    latent_orders(QUESTIONS, [candidates(*IDS)] * 3, blocks, Limits())
     assert all(one is other for one, other in zip(blocks.of(IDS), before, strict=True))
     found = measure(SET, Retrievers(index, None, models))
     assert found[Method.DENSE]["vectors"] == f"latents:{models.fingerprint}"
@@ -214,13 +247,15 @@ def test_latents_make_vectors_too_and_are_made_once(index: TantivyIndex, models:
 def test_texts_longer_than_one_pass_are_read_from_their_beginning(models: Models) -> None:
     long = PassageText(UUID(int=1), UUID(int=1), "Tea", "tea and bees " * 40)
     blocks = Blocks(models, [long, *PASSAGES])
-    (order,) = latent_orders([Question("wall " * 80, {IDS[0]: 1.0})], [[long.id, *IDS]], blocks)
-    assert set(order) == {long.id, *IDS}
+    asked = [Question("wall " * 80, {IDS[0]: 1.0})]
+    (order,) = latent_orders(asked, [candidates(long.id, *IDS)], blocks, Limits())
+    assert [set(order[method]) for method in BY_LATENTS] == [{long.id, *IDS}] * 2
     assert blocks.cut == 1
 
 
 def test_a_question_for_which_nothing_was_found_has_nothing_ranked(models: Models) -> None:
-    assert latent_orders(QUESTIONS[:1], [[]], Blocks(models, [])) == [[]]
+    found = latent_orders(QUESTIONS[:1], [candidates()], Blocks(models, []), Limits())
+    assert found == [{Method.LATENT: [], Method.BOTH: []}]
 
 
 def test_vectors_are_kept_for_the_same_words_in_the_same_space(

@@ -20,7 +20,9 @@ from clara.pipeline.asking import Answering
 from clara.pipeline.compress import Compressing, compress_collection
 from clara.pipeline.index import Indexing
 from clara.pipeline.retrieve import Retrieved, retrieve
-from clara.types import Fate, Mode, PassageText, SourceDocument
+from clara.retrieval import hybrid
+from clara.retrieval.ports import LexicalIndex
+from clara.types import Fate, Mode, PassageText, Rerank, SourceDocument
 from tests.clara.pipeline.conftest import Ask, Write, index
 
 FACTS = [
@@ -86,10 +88,55 @@ def test_latents_rank_by_the_function_of_training(
     for one in found.considered:
         block = found.latents[one.read.candidate.passage_id]
         assert one.read.score == pytest.approx(answering.models.score(query, [block]).item())
-        assert one.cosine is None
+        assert (one.cosine, one.latent) == (None, one.read.score)
     scores = [one.read.score for one in found.considered]
     assert scores == sorted(scores, reverse=True)
     assert sorted(texts(found)) == sorted(FACTS)
+
+
+def test_latents_are_one_voice_of_three_where_both_are_asked_for(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    words = "harbour wall"
+    alone = {
+        one.read.candidate.passage_id: one.latent
+        for one in retrieve(ask(words), answering).considered
+    }
+    heavy = limited(answering, latent_weight=3.0, min_score=1.0)
+    found = retrieve(ask(words, rerank=Rerank.BOTH), heavy)
+    assert found.reranked_by == "both"
+    latents = {one.read.candidate.passage_id: one.latent or 0.0 for one in found.considered}
+    assert latents == pytest.approx(alone)
+    cosines = {one.read.candidate.passage_id: one.cosine or 0.0 for one in found.considered}
+    candidates = [one.read.candidate for one in found.considered]
+    wanted = hybrid.fuse(candidates, cosines, latents, weight=3.0)
+    assert {
+        one.read.candidate.passage_id: one.read.score for one in found.considered
+    } == pytest.approx(wanted)
+    scores = [one.read.score for one in found.considered]
+    assert scores == sorted(scores, reverse=True)
+    assert len(found.chosen) == 5  # a bound for latents cuts nothing that others put first
+
+
+def test_a_trained_checkpoint_can_be_left_out_of_the_ranking(
+    compressed: UUID, answering: Answering, untrained_models: Models, ask: Ask
+) -> None:
+    found = retrieve(ask("harbour wall", rerank=Rerank.FUSION), limited(answering, min_score=1.0))
+    plain = retrieve(ask("harbour wall"), replace(answering, models=untrained_models))
+    assert (found.reranked_by, plain.reranked_by) == ("fusion", "fusion")
+    assert texts(found) == texts(plain)
+    assert [one.latent for one in found.considered] == [None] * len(FACTS)
+    assert set(found.latents) >= {one.candidate.passage_id for one in found.chosen}  # to be read
+
+
+@pytest.mark.parametrize("rerank", list(Rerank))
+def test_without_the_vectors_every_ranking_goes_on(
+    compressed: UUID, answering: Answering, ask: Ask, rerank: Rerank
+) -> None:
+    lose_vectors(answering, compressed)
+    found = retrieve(ask("harbour wall", rerank=rerank), answering)
+    assert (found.degraded, found.reranked_by) == (["dense"], rerank)
+    assert set(texts(found)) == {FACTS[3], FACTS[6]}
 
 
 def test_the_losers_of_a_question_are_told_apart(
@@ -194,7 +241,7 @@ def test_what_only_an_index_knows_takes_no_place(
 
 
 def lose_words(answering: Answering, collection: UUID) -> None:
-    shutil.rmtree(Path(answering.lexical._path(collection)))  # type: ignore[attr-defined]
+    shutil.rmtree(Path(answering.lexical._path(collection, None)))  # type: ignore[attr-defined]
 
 
 def lose_vectors(answering: Answering, collection: UUID) -> None:
@@ -226,6 +273,50 @@ def test_without_both_there_is_an_error_that_says_what_to_do(
     lose_vectors(answering, filled)
     with pytest.raises(IndexUnavailable, match=r"lexical, dense without entries.*again"):
         retrieve(ask("harbour wall"), answering)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "to be or not to be, that is the",
+        'title:wall AND (harbour OR "tea") NOT bees~2 [a TO z] /.*/ + - && || ! ^ *',
+        "\x00\x00",
+        "harbour\x00wall",
+        "\U0001f41d\u200d\U0001f52c\ufe0f",
+        "東京都の港の壁",
+        "wall, " * 1_666,
+        "w" * 10_000,
+        "\u202e\u0301\u0301\u0301",
+    ],
+)
+@pytest.mark.parametrize("narrow", [False, True])
+def test_no_question_breaks_a_search_or_degrades_it(
+    lexical: LexicalIndex,
+    write: Write,
+    answering: Answering,
+    indexing: Indexing,
+    ask: Ask,
+    question: str,
+    narrow: bool,
+) -> None:
+    index(write(*documents()), replace(indexing, lexical=lexical))
+    filters = (Equals("even", True),) if narrow else ()
+    patient = limited(replace(answering, lexical=lexical), max_question_tokens=10_000)
+    found = retrieve(ask(question, filters=filters), patient)
+    assert found.degraded == []
+    assert set(texts(found)) == {fact for at, fact in enumerate(FACTS) if at % 2 == 0 or not narrow}
+
+
+def test_a_damaged_folder_of_words_is_told_and_its_return_needs_no_restart(
+    filled: UUID, answering: Answering, ask: Ask
+) -> None:
+    meta = Path(answering.lexical._path(filled, None)) / "meta.json"  # type: ignore[attr-defined]
+    sound = meta.read_bytes()
+    meta.write_bytes(b"{")
+    found = retrieve(ask("harbour wall"), answering)
+    assert (found.degraded, set(texts(found))) == (["lexical"], set(FACTS))
+    meta.write_bytes(sound)
+    assert retrieve(ask("harbour wall"), answering).degraded == []
 
 
 def test_an_empty_collection_is_not_degraded(

@@ -229,6 +229,31 @@ def test_a_restart_reads_the_snapshot_and_only_the_rows_after_it(
     assert again.kind(collection) is Kind.HNSW
 
 
+@pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
+def test_a_damaged_snapshot_is_told_of_and_the_database_takes_its_place(
+    db: OpenDb, collection: UUID, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    options = {"snapshots": tmp_path, "snapshot_rows": 20, "sizes": SMALL}
+    index = index_on(db, **options)
+    index.put(collection, named(units(120)))
+    expected = found(index, collection)
+    (path,) = tmp_path.rglob("*.snapshot")
+    sound = path.read_bytes()
+    middle = len(sound) // 2
+    path.write_bytes(
+        {
+            "a byte": sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :],
+            "the end": sound[:-7],
+            "everything": b"",
+        }[damage]
+    )
+    with caplog.at_level(logging.WARNING):
+        assert found(index_on(db, **options), collection) == expected
+    assert f"{path.name} is not used" in caplog.text
+    (written,) = tmp_path.rglob("*.snapshot")  # a sound one in its place
+    assert len(written.read_bytes()) == len(sound)
+
+
 def test_a_snapshot_of_another_past_is_not_used(
     db: OpenDb, collection: UUID, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

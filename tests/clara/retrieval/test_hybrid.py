@@ -245,6 +245,38 @@ def test_a_passage_only_the_words_found_can_stay_on_top() -> None:
     assert max(fused, key=lambda passage: fused[passage]) == named.passage_id
 
 
+def test_latents_speak_with_their_weight_beside_words_and_vectors() -> None:
+    words, vectors, latent = _candidate(1), _candidate(2), _candidate(3)
+    ids = [one.passage_id for one in (words, vectors, latent)]
+    cosines = dict(zip(ids, (0.1, 0.9, 0.2), strict=True))
+    latents = dict(zip(ids, (0.3, 0.1, 0.9), strict=True))
+    light = fuse([words, vectors, latent], cosines, latents, weight=0.5, k=0)
+    # ranks (words, vectors, latents): (1, 3, 2), (2, 1, 3), (3, 2, 1)
+    assert light[ids[0]] == pytest.approx((1 + 1 / 3 + 0.5 / 2) / 2.5)
+    assert light[ids[1]] == pytest.approx((1 / 2 + 1 + 0.5 / 3) / 2.5)
+    assert light[ids[2]] == pytest.approx((1 / 3 + 1 / 2 + 0.5) / 2.5)
+    heavy = fuse([words, vectors, latent], cosines, latents, weight=50.0)
+    assert max(heavy, key=lambda passage: heavy[passage]) == ids[2]
+    assert fuse([words, vectors, latent], cosines, {}, weight=50.0)[ids[0]] < 0.05
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 50)), max_size=12),
+    st.lists(st.floats(-1, 1), min_size=12, max_size=12),
+    st.floats(0.01, 100),
+)
+def test_no_voice_raised_ever_lowers_a_score_and_none_leaves_the_bounds(
+    ranks: list[int | None], scores: list[float], weight: float
+) -> None:
+    candidates = [_candidate(rank) for rank in ranks]
+    latents = {c.passage_id: s for c, s in zip(candidates, scores, strict=False)}
+    before = fuse(candidates, {}, latents, weight=weight)
+    for candidate in candidates:
+        more = latents | {candidate.passage_id: 2.0}
+        raised = fuse(candidates, {}, more, weight=weight)
+        assert 0 <= before[candidate.passage_id] <= raised[candidate.passage_id] <= 1 + 1e-12
+
+
 @given(
     st.lists(st.one_of(st.none(), st.integers(1, 50)), max_size=12),
     st.lists(st.floats(-1, 1), min_size=12, max_size=12),

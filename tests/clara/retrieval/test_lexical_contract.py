@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -194,13 +195,17 @@ def test_unusual_characters_in_passages_and_questions_do_no_harm(
         assert found(lexical_index, collection, question) == [odd.id], question
 
 
-def test_a_batch_larger_than_one_request_arrives_whole(
+def test_a_batch_larger_than_one_request_arrives_whole_and_replaces_whole(
     lexical_index: LexicalIndex, collection: UUID
 ) -> None:
-    passages = [passage(f"bees number{n}") for n in range(1_201)]
+    passages = [passage(f"bees number{n}") for n in range(4_001)]
     lexical_index.put(collection, passages)
-    assert lexical_index.count(collection) == 1_201
-    assert found(lexical_index, collection, "number1200", limit=1) == [passages[1_200].id]
+    assert lexical_index.count(collection) == 4_001
+    assert found(lexical_index, collection, "number4000", limit=1) == [passages[4_000].id]
+    again = [replace(one, text=f"{one.text} and tea") for one in passages]
+    lexical_index.put(collection, again)
+    assert lexical_index.count(collection) == 4_001
+    assert set(found(lexical_index, collection, "tea", limit=5_000)) == {one.id for one in passages}
 
 
 def test_threads_that_write_and_search_at_once_lose_nothing(
