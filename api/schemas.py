@@ -77,7 +77,9 @@ class NewQuestion(Request):
         default=None, strict=False, description="How two rankings become one; a setting by default."
     )
     rerank: Rerank | None = Field(
-        default=None, strict=False, description="What ranks the candidates; a setting by default."
+        default=None,
+        strict=False,
+        description="What ranks the candidates; by default a setting, else as the checkpoint asks.",
     )
     explain: bool = Field(default=False, description="Keep and show all candidates.")
 
@@ -335,7 +337,7 @@ class Question(BaseModel):
     mode_requested: Mode
     filters: list[dict[str, Any]]
     fusion: Fusion
-    rerank: Rerank
+    rerank: Rerank | None = Field(description="As asked for.")
     search_only: bool
     error: dict[str, Any] | None
     answer: Answer | None

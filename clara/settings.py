@@ -83,12 +83,13 @@ class Settings(BaseSettings):
     """Upper bound of the union of lexical and dense hits."""
     fusion: Fusion = Fusion.UNION
     """How lexical and dense hits become one ranking, which `max_candidates` cuts."""
-    rerank: Rerank = Rerank.LATENT
+    rerank: Rerank | None = None
     """What ranks the candidates where a trained checkpoint has their latents; `fusion` does
-    elsewhere."""
-    latent_weight: float = Field(default=1.0, gt=0, le=100)
-    """Of the latents' voice where `rerank` is `both`; words and dense vectors have 1 each. It
-    belongs to a checkpoint: `scripts/bench_rerank.py` finds it on training data."""
+    elsewhere. Empty means what the checkpoint asks for, which is `latent` where it says nothing."""
+    latent_weight: float | None = Field(default=None, gt=0, le=100)
+    """Of the latents' voice where `rerank` is `both`; words and dense vectors have 1 each. Empty
+    means what was measured with the checkpoint, else 1: `scripts/bench_rerank.py` finds it on
+    training data."""
     top_k: int = Field(default=5, ge=1, le=20)
     """Passages the generator reads."""
     min_score: float | None = Field(default=None, ge=-1, le=1)

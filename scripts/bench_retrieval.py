@@ -58,9 +58,8 @@ def main() -> None:
 
 
 def _limits(config: Settings) -> Limits:
-    return Limits(
-        config.bm25_top_k, config.dense_top_k, config.max_candidates, config.latent_weight
-    )
+    weight = config.latent_weight or 1.0
+    return Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates, weight)
 
 
 def _arguments() -> argparse.Namespace:

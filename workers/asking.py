@@ -25,7 +25,7 @@ class NewQuestion:
     top_k: int
     max_answer_tokens: int
     fusion: Fusion
-    rerank: Rerank
+    rerank: Rerank | None
     filters: list[dict[str, Any]] = field(default_factory=list)
     explain: bool = False
     search_only: bool = False

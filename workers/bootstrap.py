@@ -24,7 +24,7 @@ from clara.default_models import (
     is_there,
 )
 from clara.errors import ModelMissing
-from clara.pipeline.asking import Answering, Limits
+from clara.pipeline.asking import Answering, limits_of
 from clara.registry import Inspected
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.serving.encoding import EncoderOnEngine
@@ -168,15 +168,7 @@ def _serve(row: Checkpoint, models: Models) -> Answering:
         engine=_engine(),
         pool=_pool(),
         checkpoint_id=row.id,
-        limits=Limits(
-            bm25_top_k=config.bm25_top_k,
-            dense_top_k=config.dense_top_k,
-            max_candidates=config.max_candidates,
-            min_score=models.checkpoint.least_score(config.min_score),
-            max_question_tokens=config.max_question_tokens,
-            rerank=config.rerank,
-            latent_weight=config.latent_weight,
-        ),
+        limits=limits_of(config, models.checkpoint),
     )
 
 

@@ -38,7 +38,7 @@ async def ask(
         max_answer_tokens=body.max_answer_tokens or config.max_answer_tokens,
         filters=filters.checked(body.filters, "/filters"),
         fusion=body.fusion or config.fusion,
-        rerank=body.rerank or config.rerank,
+        rerank=body.rerank,
         explain=body.explain,
     )
     await intake.accept(named(body.collection), question)
@@ -90,7 +90,7 @@ async def search(
         max_answer_tokens=1,
         filters=filters.checked(body.filters, "/filters"),
         fusion=body.fusion or config.fusion,
-        rerank=body.rerank or config.rerank,
+        rerank=body.rerank,
         search_only=True,
     )
     await intake.accept(named(name), question)

@@ -121,9 +121,9 @@ def _retrievers(request: Request, config: Settings, console: Console) -> Iterato
 
     models = _models(request, config, console)
     encoder = _encoder(request, config) if request.dense is Dense.ENCODER else None
-    limits = Limits(
-        config.bm25_top_k, config.dense_top_k, config.max_candidates, config.latent_weight
-    )
+    measured = models.checkpoint.config.latent_weight if models else None
+    weight = config.latent_weight or measured or 1.0
+    limits = Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates, weight)
     with _lexical(request, config) as lexical:
         yield Retrievers(lexical, encoder, models, limits, request.vectors)
 

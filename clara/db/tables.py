@@ -437,10 +437,8 @@ class Question(Base):
     fusion: Mapped[Fusion] = mapped_column(
         _enum(Fusion, "fusion"), default=Fusion.UNION, server_default="union"
     )
-    rerank: Mapped[Rerank] = mapped_column(
-        _enum(Rerank, "rerank"), default=Rerank.LATENT, server_default="latent"
-    )
-    """As asked for."""
+    rerank: Mapped[Rerank | None] = mapped_column(_enum(Rerank, "rerank"))
+    """As asked for; none is what the checkpoint asks for."""
     explain: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether its candidates are kept."""
     search_only: Mapped[bool] = mapped_column(default=False, server_default=false())

@@ -71,6 +71,9 @@ class CheckpointConfig:
     """Whether the generator also reads plain text, or leaves it to the base."""
     min_score: float | None = None
     """Cosine under which a passage is not read, measured on training data; None: the settings'."""
+    latent_weight: float | None = None
+    """What latents count in the ranking where words and dense vectors have 1 each, measured on
+    training data; None: latents rank alone."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -132,7 +135,7 @@ class CheckpointConfig:
 
         Fields that were added later count where they are set: weights keep their hash.
         """
-        later = {"reads_text": False, "min_score": None}
+        later = {"reads_text": False, "min_score": None, "latent_weight": None}
         found = asdict(self).items()
         return {k: v for k, v in found if k != "base" and (k not in later or v != later[k])}
 

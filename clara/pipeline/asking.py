@@ -12,9 +12,11 @@ from clara.db.connect import OpenDb
 from clara.filters import Filter
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
+from clara.settings import Settings
 from clara.types import Fusion, Mode, Rerank
 
 if TYPE_CHECKING:
+    from clara.model.checkpoint import Checkpoint
     from clara.model.models import Models
     from clara.serving.encoding import EncoderOnEngine
     from clara.serving.engine import Engine
@@ -34,6 +36,20 @@ class Limits:
     """What ranks where nobody asks for another: for questions that the system asks itself."""
     latent_weight: float = 1.0
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
+
+
+def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
+    """What the settings say, and where they say nothing, what was measured with a checkpoint."""
+    measured = checkpoint.config.latent_weight
+    return Limits(
+        bm25_top_k=config.bm25_top_k,
+        dense_top_k=config.dense_top_k,
+        max_candidates=config.max_candidates,
+        min_score=checkpoint.least_score(config.min_score),
+        max_question_tokens=config.max_question_tokens,
+        rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
+        latent_weight=config.latent_weight or measured or 1.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,8 @@ class Asked:
     filters: Sequence[Filter] = ()
     """What the metadata of a passage must fulfil, all of it."""
     fusion: Fusion = Fusion.UNION
-    rerank: Rerank = Rerank.LATENT
+    rerank: Rerank | None = None
+    """None: by the limits, which go by the checkpoint."""
     explain: bool = False
     """Whether its candidates are kept."""
     search_only: bool = False

@@ -145,7 +145,6 @@ def ask(
         Mode.AUTO,
         top_k=CUT,
         max_answer_tokens=ANSWER_TOKENS,
-        rerank=answering.limits.rerank,
     )
     try:
         read = {one.candidate.passage_id for one in retrieve(asked, answering).chosen}

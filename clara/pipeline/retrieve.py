@@ -195,7 +195,8 @@ def _rank(
     limit = answering.limits.max_candidates
     passages, beyond = found.passages[:limit], found.passages[limit:]
     ids = [one.candidate.passage_id for one in passages]
-    by = asked.rerank if _comparable(found, passages, answering) else Rerank.FUSION
+    wanted = asked.rerank or answering.limits.rerank
+    by = wanted if _comparable(found, passages, answering) else Rerank.FUSION
     latents = None if by is Rerank.FUSION else _latent_scores(asked.text, ids, found, answering)
     cosines = {} if by is Rerank.LATENT else _cosines(asked, vector, ids, answering)
     if by is Rerank.LATENT and latents is not None:

@@ -20,7 +20,7 @@ def upgrade() -> None:
         create_constraint=True,
         length=32,
     )
-    op.add_column("question", sa.Column("rerank", rerank, server_default="latent", nullable=False))
+    op.add_column("question", sa.Column("rerank", rerank, nullable=True))
     op.add_column("candidate", sa.Column("latent", sa.Double(), nullable=True))
 
 

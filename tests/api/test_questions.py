@@ -77,7 +77,7 @@ def test_a_question_without_an_answer_yet_says_so(
         "mode_requested": "auto",
         "filters": [],
         "fusion": "union",
-        "rerank": "latent",
+        "rerank": None,
         "search_only": False,
         "error": None,
         "answer": None,

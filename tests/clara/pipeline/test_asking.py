@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from clara.model.checkpoint import Checkpoint, CheckpointConfig
+from clara.pipeline.asking import limits_of
+from clara.settings import Settings
+from clara.types import Rerank
+
+
+def checkpoint(**measured: float) -> Checkpoint:
+    config = CheckpointConfig("base", compr_rate=4, doc_max_length=32, **measured)  # type: ignore[arg-type]
+    return Checkpoint(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "measured", "found"),
+    [
+        ({}, {}, (Rerank.LATENT, 1.0, 0.55)),
+        ({}, {"latent_weight": 2.5, "min_score": 0.1}, (Rerank.BOTH, 2.5, 0.1)),
+        ({"rerank": "latent", "min_score": 0.3}, {"latent_weight": 2.5}, (Rerank.LATENT, 2.5, 0.3)),
+        ({"rerank": "fusion"}, {"min_score": 0.1}, (Rerank.FUSION, 1.0, 0.1)),
+        ({"rerank": "both", "latent_weight": 4}, {"latent_weight": 2.5}, (Rerank.BOTH, 4.0, 0.55)),
+    ],
+    ids=[
+        "nothing said",
+        "as measured",
+        "settings first",
+        "without latents",
+        "a weight of one's own",
+    ],
+)
+def test_settings_say_what_ranks_and_where_they_do_not_the_checkpoint_does(
+    settings: dict[str, object], measured: dict[str, float], found: tuple[Rerank, float, float]
+) -> None:
+    limits = limits_of(Settings(**settings), checkpoint(**measured))  # type: ignore[arg-type]
+    assert (limits.rerank, limits.latent_weight, limits.min_score) == found
