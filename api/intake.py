@@ -56,10 +56,12 @@ class Intake:
             raise unknown_collection(collection)
 
     async def _write_all(self, collection: str) -> None:
-        while batch := self._waiting.pop(collection, None):
-            for start in range(0, len(batch), AT_ONCE):
-                await self._write_together(collection, batch[start : start + AT_ONCE])
-        del self._writing[collection]
+        try:
+            while batch := self._waiting.pop(collection, None):
+                for start in range(0, len(batch), AT_ONCE):
+                    await self._write_together(collection, batch[start : start + AT_ONCE])
+        finally:
+            del self._writing[collection]
 
     async def _write_together(self, collection: str, batch: Sequence[_Waiting]) -> None:
         try:

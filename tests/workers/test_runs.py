@@ -6,7 +6,7 @@ from threading import Event
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, event, func, select, update
 
 from clara.db.connect import OpenDb
 from clara.db.tables import Collection, Document, DocumentStatus, Run, RunKind, RunStatus
@@ -75,6 +75,20 @@ def test_a_run_is_running_once_its_worker_is_ready(db: OpenDb) -> None:
         runs.cancel(session, late.run.id)
     with pytest.raises(Cancelled):
         runs.begin(db, late)
+
+
+def test_only_what_may_be_lost_with_the_server_does_not_wait_for_its_disk(db: OpenDb) -> None:
+    """A lease may: the run is queued as before. An answer that was told must be there."""
+    run_id, waits = queued(db), []
+
+    def look(connection: Connection) -> None:
+        waits.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar())
+
+    event.listen(db.kw["bind"], "commit", look)
+    held = begun(db, run_id)
+    with db.begin() as session:
+        runs.succeed(session, held, {}, {})
+    assert waits == ["off", "off", "on"]
 
 
 def test_success_is_written_with_its_effects_or_not_at_all(db: OpenDb) -> None:
