@@ -54,6 +54,10 @@ class Tokens:
         """Text of ids, without special tokens."""
         return cast(str, self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def numerals(self) -> list[int]:
+        """Ids of the base that are a digit or a number and nothing else, white space aside."""
+        return [i for i in range(self.base_size) if self.decode([i]).strip().isnumeric()]
+
     def wrapped(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of `<ENC>` bos text eos, tokenised as one string; texts of any length.
 

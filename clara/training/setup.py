@@ -123,7 +123,10 @@ def _poolings(
     found = {role: pooling_from(kept, place) for role, kept in start.pooling.items()}
     if "compressor" not in found:
         found["compressor"] = initial_pooling(
-            _documents(backbone, records), vocabulary=backbone.tokens.size, width=backbone.width
+            _documents(backbone, records),
+            vocabulary=backbone.tokens.size,
+            width=backbone.width,
+            numerals=backbone.tokens.numerals(),
         )
     if isinstance(config, EndToEndConfig):
         found.setdefault("reasoner", found["compressor"])

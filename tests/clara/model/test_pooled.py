@@ -11,7 +11,7 @@ from torch import Tensor
 from clara.errors import CheckpointMismatch, InvalidCheckpoint
 from clara.model.checkpoint import Checkpoint, CheckpointConfig, load, save
 from clara.model.models import Models
-from clara.model.pooled import PooledKind, initial_pooling
+from clara.model.pooled import NUMERAL_IDF, PooledKind, initial_pooling
 from clara.model.scoring import score
 from clara.model.tokens import load_tokens
 from tests.clara.model.conftest import RANK, adapter
@@ -92,6 +92,25 @@ def test_rare_tokens_start_with_more_weight_than_frequent_ones() -> None:
     weights = found.weights
     assert weights[1] < weights[2] == weights[3] < weights[5]
     assert not found.gate.any()
+
+
+def test_numbers_weigh_as_a_rare_word_does_however_frequent_their_digits_are(
+    pooled: Checkpoint, opened: Open
+) -> None:
+    tokens = opened(pooled).tokens
+    digits = tokens.encode(["1", "874"])
+    numerals = tokens.numerals()
+    assert {i for row in digits for i in row} <= set(numerals)
+    assert not set(tokens.encode(["tea came"])[0]) & set(numerals)
+    texts = [[*digits[0], 5], [*digits[0], 6]]
+    plain, found = (
+        initial_pooling(texts, vocabulary=tokens.size, width=3, numerals=ids).weights.exp()
+        for ids in ([], numerals)
+    )
+    assert plain[digits[0][0]] < plain[5]
+    assert found[digits[0][0]] == NUMERAL_IDF > plain[5]
+    rest = [i for i in range(tokens.size) if i not in numerals]
+    assert torch.equal(found[rest], plain[rest])
 
 
 def test_the_order_of_tokens_within_a_window_counts_unless_order_is_off(
