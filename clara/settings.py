@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     rerank: Rerank = Rerank.LATENT
     """What ranks the candidates where a trained checkpoint has their latents; `fusion` does
     elsewhere."""
-    latent_weight: float = Field(default=1.0, gt=0, le=100)
+    latent_weight: float = Field(default=0.5, gt=0, le=100)
     """Of the latents' voice where `rerank` is `both`; words and dense vectors have 1 each. It
     belongs to a checkpoint: `scripts/bench_rerank.py` finds it on training data."""
     top_k: int = Field(default=5, ge=1, le=20)

@@ -67,7 +67,7 @@ class Limits:
     lexical: int = 25
     dense: int = 12
     candidates: int = 50
-    latent_weight: float = 1.0
+    latent_weight: float = 0.5
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
     @property

@@ -32,7 +32,7 @@ class Limits:
     max_question_tokens: int
     rerank: Rerank = Rerank.LATENT
     """What ranks where nobody asks for another: for questions that the system asks itself."""
-    latent_weight: float = 1.0
+    latent_weight: float = 0.5
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
 
