@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     elsewhere. Empty means what the checkpoint asks for, which is `latent` where it says nothing."""
     latent_weight: float | None = Field(default=None, gt=0, le=100)
     """Of the latents' voice where `rerank` is `both`; words and dense vectors have 1 each. Empty
-    means what was measured with the checkpoint, else 1: `scripts/bench_rerank.py` finds it on
+    means what was measured with the checkpoint, else 0.5: `scripts/bench_rerank.py` finds it on
     training data."""
     top_k: int = Field(default=5, ge=1, le=20)
     """Passages the generator reads."""

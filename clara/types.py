@@ -39,6 +39,10 @@ class Rerank(StrEnum):
     """These two ranks and the one by latents, a voice each."""
 
 
+LATENT_WEIGHT = 0.5
+"""Of the latents' voice under `both`, where nobody measured it for the checkpoint."""
+
+
 class Fate(StrEnum):
     """What became of a candidate."""
 

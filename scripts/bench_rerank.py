@@ -2,7 +2,7 @@
 
 Usage: python scripts/bench_rerank.py TRAIN.jsonl[.gz] ... [--check DEV.jsonl[.gz] ...]
            [--checkpoint NAME] [--base FOLDER] [--questions N] [--weights W ...] [--save FOLDER]
-           [--json FILE]
+           [--vectors FOLDER] [--json FILE]
 
 Files of candidates, as `clara evaluate retrieval` reads them; the passages of a file's questions
 are searched together, by BM25 and the sentence encoder. Without a checkpoint an untrained pooled
@@ -27,7 +27,7 @@ from clara.default_models import BASE, SENTENCE_ENCODER
 from clara.evaluation.report import RETRIEVAL
 from clara.evaluation.retrieval import Found, Limits, latent_cosines, search
 from clara.evaluation.retrieval_data import Question
-from clara.evaluation.retrieval_vectors import Blocks, EncoderEmbedding
+from clara.evaluation.retrieval_vectors import Blocks, embedding_of
 from clara.model import checkpoint
 from clara.model.backbone import load_backbone
 from clara.model.checkpoint import Checkpoint, CheckpointConfig
@@ -89,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=300, help="first so many of each file")
     parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS)
     parser.add_argument("--save", type=Path, help="folder to keep the untrained checkpoint in")
+    parser.add_argument("--vectors", type=Path, help="folder to keep the encoder's vectors in")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     return parser.parse_args()
 
@@ -128,8 +129,9 @@ def _voices(
     limits: Limits,
 ) -> Voices:
     data = voices.sample(path, given.questions)
+    embedding = embedding_of(encoder, None, given.vectors)
     with tempfile.TemporaryDirectory() as folder:
-        found = search(data, TantivyIndex(Path(folder)), EncoderEmbedding(encoder), limits)
+        found = search(data, TantivyIndex(Path(folder)), embedding, limits)
     latents = latent_cosines(data.questions, found, Blocks(models, data.passages))
     print(f"{data.name}: {len(data.questions)} questions, {len(data.passages)} passages")
     return Voices(data.name, data.questions, found, latents)

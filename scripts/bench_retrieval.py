@@ -28,6 +28,7 @@ from clara.evaluation.retrieval_data import read_beir
 from clara.model.models import Models, load_models
 from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import Settings, settings
+from clara.types import LATENT_WEIGHT
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _limits(config: Settings) -> Limits:
-    weight = config.latent_weight or 1.0
+    weight = config.latent_weight or LATENT_WEIGHT
     return Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates, weight)
 
 

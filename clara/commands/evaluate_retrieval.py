@@ -17,6 +17,7 @@ from clara.errors import InvalidInput, ModelMissing
 from clara.evaluation import report
 from clara.evaluation.options import Among, Dense
 from clara.settings import Settings
+from clara.types import LATENT_WEIGHT
 
 if TYPE_CHECKING:
     from clara.evaluation.retrieval import Retrievers
@@ -122,7 +123,7 @@ def _retrievers(request: Request, config: Settings, console: Console) -> Iterato
     models = _models(request, config, console)
     encoder = _encoder(request, config) if request.dense is Dense.ENCODER else None
     measured = models.checkpoint.config.latent_weight if models else None
-    weight = config.latent_weight or measured or 1.0
+    weight = config.latent_weight or measured or LATENT_WEIGHT
     limits = Limits(config.bm25_top_k, config.dense_top_k, config.max_candidates, weight)
     with _lexical(request, config) as lexical:
         yield Retrievers(lexical, encoder, models, limits, request.vectors)

@@ -22,7 +22,7 @@ from clara.evaluation.retrieval_vectors import (
 from clara.model.models import Models
 from clara.retrieval import hybrid
 from clara.retrieval.ports import LexicalIndex, VectorEncoder
-from clara.types import Candidate, Hit
+from clara.types import LATENT_WEIGHT, Candidate, Hit
 
 WRITTEN = 10_000
 """Passages of one write."""
@@ -67,7 +67,7 @@ class Limits:
     lexical: int = 25
     dense: int = 12
     candidates: int = 50
-    latent_weight: float = 1.0
+    latent_weight: float = LATENT_WEIGHT
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
     @property

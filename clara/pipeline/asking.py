@@ -13,7 +13,7 @@ from clara.filters import Filter
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.settings import Settings
-from clara.types import Fusion, Mode, Rerank
+from clara.types import LATENT_WEIGHT, Fusion, Mode, Rerank
 
 if TYPE_CHECKING:
     from clara.model.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ class Limits:
     max_question_tokens: int
     rerank: Rerank = Rerank.LATENT
     """What ranks where nobody asks for another: for questions that the system asks itself."""
-    latent_weight: float = 1.0
+    latent_weight: float = LATENT_WEIGHT
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
 
 
@@ -48,7 +48,7 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         min_score=checkpoint.least_score(config.min_score),
         max_question_tokens=config.max_question_tokens,
         rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
-        latent_weight=config.latent_weight or measured or 1.0,
+        latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
     )
 
 

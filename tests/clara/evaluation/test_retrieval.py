@@ -39,6 +39,7 @@ from clara.evaluation.retrieval_vectors import (
 from clara.model.checkpoint import untrained
 from clara.model.models import Models
 from clara.retrieval.encoder import SentenceEncoder
+from clara.retrieval.hybrid import FUSION_K
 from clara.retrieval.latent_encoder import LatentEncoder
 from clara.retrieval.tantivy import TantivyIndex
 from clara.types import Candidate, Hit, PassageText
@@ -139,7 +140,7 @@ def test_the_union_takes_the_first_of_each_and_each_alone_is_seen_whole() -> Non
     assert found[Method.DENSE] == ids(4, 2, 5)
     assert found[Method.UNION] == ids(1, 4, 2)
     assert found[Method.RRF] == ids(2, 1, 4)
-    # ranks (1, 3), (2, 1), (-, 2) of words and exact cosines: 11/11 + 11/13, 11/12 + 11/11, 11/12
+    # ranks (1, 3), (2, 1), (-, 2) of words and exact cosines: 4/4 + 4/6, 4/5 + 4/4, 4/5
     assert found[Method.FUSED] == ids(2, 1, 4)
     assert set(asked) == set(ids(1, 2, 4))
     assert [candidate.passage_id for candidate in one.candidates] == found[Method.UNION]
@@ -185,7 +186,7 @@ def test_latents_rank_the_union_by_the_function_of_training(
         wanted.append(len(set(order[:3]) & set(grades)) / len(grades))
     assert found[Method.LATENT]["recall@3"] == pytest.approx(np.mean(wanted))
     assert (found[Method.LATENT]["checkpoint"], found[Method.LATENT]["cut"]) == ("tiny", 0)
-    assert (found[Method.BOTH]["checkpoint"], found[Method.BOTH]["latent_weight"]) == ("tiny", 1.0)
+    assert (found[Method.BOTH]["checkpoint"], found[Method.BOTH]["latent_weight"]) == ("tiny", 0.5)
     for numbers in found.values():
         assert (numbers["n"], numbers["passages"], numbers["vectors"]) == (3, 7, encoder.name)
 
@@ -201,10 +202,10 @@ def test_latents_are_one_voice_beside_words_and_vectors(models: Models) -> None:
         by_weight[weight], latent = list(order[Method.BOTH]), list(order[Method.LATENT])
     # ranks by words, by vectors (the other way round) and by latents
     ranks = {id_: (at + 1, 7 - at, latent.index(id_) + 1) for at, id_ in enumerate(IDS)}
-    scores = {id_: sum(1 / (10 + rank) for rank in each) for id_, each in ranks.items()}
+    scores = {id_: sum(1 / (FUSION_K + rank) for rank in each) for id_, each in ranks.items()}
     assert by_weight[1.0] == sorted(IDS, key=lambda id_: -scores[id_])
     assert by_weight[1e6] == latent
-    without = {id_: sum(1 / (10 + rank) for rank in each[:2]) for id_, each in ranks.items()}
+    without = {id_: sum(1 / (FUSION_K + rank) for rank in each[:2]) for id_, each in ranks.items()}
     fused = [round(without[id_], 5) for id_ in by_weight[1e-6]]
     assert fused == sorted(fused, reverse=True)
     assert latent not in (by_weight[1.0], by_weight[1e-6])  # else this would show nothing

@@ -16,10 +16,10 @@ def checkpoint(**measured: float) -> Checkpoint:
 @pytest.mark.parametrize(
     ("settings", "measured", "found"),
     [
-        ({}, {}, (Rerank.LATENT, 1.0, 0.55)),
+        ({}, {}, (Rerank.LATENT, 0.5, 0.55)),
         ({}, {"latent_weight": 2.5, "min_score": 0.1}, (Rerank.BOTH, 2.5, 0.1)),
         ({"rerank": "latent", "min_score": 0.3}, {"latent_weight": 2.5}, (Rerank.LATENT, 2.5, 0.3)),
-        ({"rerank": "fusion"}, {"min_score": 0.1}, (Rerank.FUSION, 1.0, 0.1)),
+        ({"rerank": "fusion"}, {"min_score": 0.1}, (Rerank.FUSION, 0.5, 0.1)),
         ({"rerank": "both", "latent_weight": 4}, {"latent_weight": 2.5}, (Rerank.BOTH, 4.0, 0.55)),
     ],
     ids=[
