@@ -204,7 +204,7 @@ class RAGMaster:
     def _answer(self, question: str, ranked: Sequence[Scored], notices: list[str]) -> Answered:
         mode, trained = self.config.generation.mode, self.model.models.checkpoint.trained
         if mode is Mode.AUTO:
-            mode = Mode.LATENT if trained else Mode.TEXT
+            mode = self.model.models.checkpoint.auto_mode
         if not trained:
             notices.append(UNTRAINED if mode is Mode.LATENT else UNTRAINED_TEXT)
         passages = [one.passage for one in ranked]

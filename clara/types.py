@@ -13,10 +13,10 @@ class Mode(StrEnum):
     LATENT = "latent"
     """As latents: a few vectors per passage."""
     TEXT = "text"
-    """As plain text: the base model reads the passages."""
+    """As plain text: the base reads the passages, or a generator that has learned to."""
     AUTO = "auto"
-    """Latents where the checkpoint is trained and every chosen passage has a faithful one; else
-    text."""
+    """Latents where a trained checkpoint answers well from them and every chosen passage has a
+    faithful one; else text."""
 
 
 class Fusion(StrEnum):

@@ -75,7 +75,12 @@ def measure(backbone: Backbone, path: Path, limit: int, rate: int, *, centred: b
 def _kind(backbone: Backbone, records: tuple[Record, ...], rate: int) -> PooledKind:
     tokens, embedding = backbone.tokens, embedding_of(backbone.model).weight
     texts = sorted({doc for record in records for doc in record.docs})
-    pooling = initial_pooling(tokens.encode(texts), vocabulary=tokens.size, width=backbone.width)
+    pooling = initial_pooling(
+        tokens.encode(texts),
+        vocabulary=tokens.size,
+        width=backbone.width,
+        numerals=tokens.numerals(),
+    )
     middle = middle_of(embedding, tokens.base_size)
     return PooledKind(tokens, rate, pooling, embedding, middle, contextual=False)
 

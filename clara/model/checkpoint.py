@@ -20,6 +20,7 @@ from clara.model.fingerprints import file_hash
 from clara.model.hub import local_folder
 from clara.model.lora import Adapter
 from clara.model.pooled import TENSORS
+from clara.types import Mode
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,15 @@ STAGES = ("untrained", "stage1", "stage1_2", "stage2", "stage2_reasoning")
 _FILES = ("adapters.safetensors", "rows.safetensors")
 _POOLING = "pooling.safetensors"
 """Only in checkpoints of the pooled kind."""
+
+
+_LATER: Mapping[str, Any] = {
+    "reads_text": False,
+    "prefers_text": False,
+    "min_score": None,
+    "latent_weight": None,
+}
+"""Fields that came after the first checkpoints, as those have them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ class CheckpointConfig:
     """Rates these weights were trained for; empty means `compr_rate` alone."""
     reads_text: bool = False
     """Whether the generator also reads plain text, or leaves it to the base."""
+    prefers_text: bool = False
+    """Whether text was measured to be answered from better than latents: mode `auto` reads it."""
     min_score: float | None = None
     """Cosine under which a passage is not read, measured on training data; None: the settings'."""
     latent_weight: float | None = None
@@ -135,9 +147,8 @@ class CheckpointConfig:
 
         Fields that were added later count where they are set: weights keep their hash.
         """
-        later = {"reads_text": False, "min_score": None, "latent_weight": None}
         found = asdict(self).items()
-        return {k: v for k, v in found if k != "base" and (k not in later or v != later[k])}
+        return {k: v for k, v in found if k != "base" and (k not in _LATER or v != _LATER[k])}
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,12 @@ class Checkpoint:
             InvalidCheckpoint: none of its rates; the message names them.
         """
         return replace(self, config=replace(self.config, compr_rate=rate))
+
+    @property
+    def auto_mode(self) -> Mode:
+        """What mode `auto` reads where everything is there."""
+        latents = self.trained and not self.config.prefers_text
+        return Mode.LATENT if latents else Mode.TEXT
 
     def least_score(self, asked: float | None) -> float:
         """Cosine under which a passage is not read: what was asked for, else what was measured."""

@@ -61,7 +61,7 @@ def _mode(
     ids = [read.candidate.passage_id for read in chosen]
     missing = sum(id_ not in latents for id_ in ids)
     if asked.mode is Mode.AUTO:
-        if missing or not answering.models.checkpoint.trained:
+        if missing or answering.models.checkpoint.auto_mode is Mode.TEXT:
             return Mode.TEXT
         unfaithful = answering.latents.as_text(answering.fingerprint, ids)
         return Mode.TEXT if unfaithful else Mode.LATENT

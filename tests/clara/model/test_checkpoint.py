@@ -22,6 +22,7 @@ from clara.model.checkpoint import (
     untrained,
 )
 from clara.model.models import Models
+from clara.types import Mode
 
 Opened = Callable[..., Models]
 
@@ -61,8 +62,18 @@ def test_the_least_score_is_the_one_asked_for_or_measured_or_the_published(
     assert (trained.least_score(None), trained.least_score(0.7)) == (MIN_SCORE, 0.7)
 
 
+def test_auto_reads_latents_of_a_trained_checkpoint_unless_text_was_measured_to_be_better(
+    trained: Checkpoint,
+) -> None:
+    text = replace(trained, config=replace(trained.config, prefers_text=True))
+    assert trained.auto_mode is Mode.LATENT
+    assert text.auto_mode is replace(trained, trained=False).auto_mode is Mode.TEXT
+
+
 def test_fields_that_came_later_change_no_hash_until_they_are_set(trained: Checkpoint) -> None:
-    assert not {"min_score", "reads_text"} & set(trained.config.numbers())
+    assert not {"min_score", "reads_text", "prefers_text", "latent_weight"} & set(
+        trained.config.numbers()
+    )
     later = replace(trained.config, min_score=0.2)
     assert later.numbers() == {**trained.config.numbers(), "min_score": 0.2}
 

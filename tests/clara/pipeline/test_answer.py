@@ -80,6 +80,16 @@ def test_latent_mode_waits_for_a_latent(
     assert answer(ask("Who came?"), answering).mode is Mode.TEXT
 
 
+def test_a_checkpoint_that_was_measured_to_read_text_better_does_so_unless_asked_for_latents(
+    ids: list[UUID], answering: Answering, ask: Ask
+) -> None:
+    found = answering.models.checkpoint
+    told = replace(found, config=replace(found.config, prefers_text=True))
+    texts = replace(answering, models=replace(answering.models, checkpoint=told))
+    assert answer(ask("Who came?"), texts).mode is Mode.TEXT
+    assert answer(ask("Who came?", mode=Mode.LATENT), texts).mode is Mode.LATENT
+
+
 def test_a_damaged_latent_is_read_in_words_until_it_is_made_again(
     ids: list[UUID],
     db: OpenDb,
