@@ -89,4 +89,5 @@ def places(window: Tensor, lengths: Tensor, most: int) -> Tensor:
     size = window.new_zeros(len(window), most).scatter_add(1, window, there)
     first = size.cumsum(1) - size
     offset = at - first.gather(1, window)
-    return (2 * offset + 1) / size.gather(1, window).clamp(min=1) - 1
+    # float32 whatever torch's default is at this moment (clara/serving: a model may be loading)
+    return (2 * offset + 1).float() / size.gather(1, window).clamp(min=1).float() - 1
