@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,8 +30,7 @@ def least_score(models: Models, records: Sequence[QuestionRecord], *, lost: floa
     found = [score for record in records for score in _scores(models, record)]
     if not found:
         raise ValueError("no record says which documents hold its answer")
-    at = torch.tensor(found).quantile(lost)
-    return float((at * 100).floor() / 100)
+    return math.floor(float(torch.tensor(found).quantile(lost)) * 100) / 100
 
 
 def _scores(models: Models, record: QuestionRecord) -> list[float]:

@@ -15,9 +15,11 @@ from clara.training.curves import curves
 from clara.training.plan import Plan
 
 LIMITS = (
-    "A base of 135 M parameters reads badly even from text; names and numbers are what its latents "
-    "lose first. Answers come without a measure of doubt. Distractors in the training data hold no "
-    "answer, so a passage that contains something like an answer is trusted too easily."
+    "A base of 135 M parameters reads badly even from text, and numbers are what it gets wrong "
+    "first. Latents lose part of what text keeps, the more the higher the rate. Answers come "
+    "without a measure of doubt, and questions that the passages do not answer are seldom refused. "
+    "Distractors in the training data hold no answer, so a passage that contains something like an "
+    "answer is trusted too easily."
 )
 
 

@@ -24,7 +24,7 @@ from clara.training.plan import Plan
 from clara.training.records import Stage
 
 RATES = (2, 4, 16)
-DEFAULT_RATE = 4
+DEFAULT_RATE = 2
 SHARES = {"stage1": 0.55, "stage2": 0.33, "stage3": 0.12}
 """Of the minutes, by part."""
 
