@@ -20,7 +20,7 @@ from clara.model.sampling import Sampling
 from clara.rag.answered import Answered, Citation, Scored, citation, is_supported
 from clara.rag.config import DEFAULT, RagConfig, changed, read_config
 from clara.rag.search import Encoder, Passage, fused, narrow, passages_of
-from clara.types import Mode
+from clara.types import LATENT_WEIGHT, Mode
 from clara.wording import (
     NO_ENCODER,
     NOT_IN_DOCUMENTS,
@@ -159,21 +159,34 @@ class RAGMaster:
 
     def _rank(self, question: str, passages: Sequence[Passage], notices: list[str]) -> list[Scored]:
         """The passages to read, best first; none where none scores enough."""
-        reranking, trained = self.config.reranking, self.model.models.checkpoint.trained
         found = self._candidates(question, passages, notices)
-        if trained:
-            scores = self._scores(question, found)
-        else:
-            scores = fused(question, found, self._loaded_encoder())
+        alone = self._by_latents_alone()
+        scores = self._scores(question, found) if alone else self._fused(question, found)
         scored = [Scored(*pair) for pair in zip(found, scores, strict=True)]
-        best = sorted(scored, key=lambda one: -one.score)[: reranking.top_k]
-        if not trained:
+        best = sorted(scored, key=lambda one: -one.score)[: self.config.reranking.top_k]
+        if not alone:
             return best
         least = self.config.guardrails.min_score
         if least is not None and best[0].score < least:
             return []
-        read = self.model.models.checkpoint.least_score(reranking.min_score)
+        read = self.model.models.checkpoint.least_score(self.config.reranking.min_score)
         return [one for one in best if one.score >= read]
+
+    def _by_latents_alone(self) -> bool:
+        """Unless the checkpoint asks for one voice of three, and no bound for its cosine is set."""
+        checkpoint = self.model.models.checkpoint
+        bounds = (self.config.reranking.min_score, self.config.guardrails.min_score)
+        bounded = any(bound is not None for bound in bounds)
+        return checkpoint.trained and (checkpoint.config.latent_weight is None or bounded)
+
+    def _fused(self, question: str, passages: Sequence[Passage]) -> list[float]:
+        """By words and encoder; by trained latents too."""
+        checkpoint, encoder = self.model.models.checkpoint, self._loaded_encoder()
+        if not checkpoint.trained:
+            return fused(question, passages, encoder)
+        weight = checkpoint.config.latent_weight or LATENT_WEIGHT
+        voice = self._scores(question, passages)
+        return fused(question, passages, encoder, voice, weight=weight)
 
     def _candidates(
         self, question: str, passages: Sequence[Passage], notices: list[str]

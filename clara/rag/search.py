@@ -10,7 +10,7 @@ from uuid import UUID
 from clara.evaluation.bm25 import Bm25
 from clara.rag.config import Retrieval
 from clara.retrieval import hybrid
-from clara.types import Candidate, Hit
+from clara.types import LATENT_WEIGHT, Candidate, Hit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,14 +74,31 @@ def narrow(
     return [candidate.passage_id.int for candidate in found] or list(range(retrieval.candidates))
 
 
-def fused(question: str, passages: Sequence[Passage], encoder: Encoder | None) -> list[float]:
-    """A score in [0, 1] per passage from its ranks by words and, with one, by the encoder."""
+def fused(
+    question: str,
+    passages: Sequence[Passage],
+    encoder: Encoder | None,
+    latents: Sequence[float] | None = None,
+    *,
+    weight: float = LATENT_WEIGHT,
+) -> list[float]:
+    """A score in [0, 1] per passage from its ranks by words and, with one, by the encoder.
+
+    Args:
+        question: any text.
+        passages: what is ranked.
+        encoder: None ranks without it.
+        latents: cosines with the question's latents, in the passages' order; a voice of `weight`.
+        weight: where words and encoder have 1 each.
+    """
     ranks = {hit.passage_id: at for at, hit in enumerate(_lexical(question, passages), start=1)}
     candidates = [
         Candidate(UUID(int=at), lexical_rank=ranks.get(UUID(int=at))) for at in range(len(passages))
     ]
     cosines = [] if encoder is None else _cosines(question, passages, encoder)
-    scores = hybrid.fuse(candidates, {hit.passage_id: hit.score for hit in cosines})
+    voice = None if latents is None else {UUID(int=at): cos for at, cos in enumerate(latents)}
+    dense = {hit.passage_id: hit.score for hit in cosines}
+    scores = hybrid.fuse(candidates, dense, voice, weight=weight)
     return [scores[candidate.passage_id] for candidate in candidates]
 
 

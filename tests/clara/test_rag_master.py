@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +438,7 @@ def test_the_file_shipped_answers_with_the_models_of_this_installation(
     shutil.copytree(home / "base", tmp_path / "models" / "smollm2-135m-instruct")
     installed = Settings(home=tmp_path, device="cpu")
     monkeypatch.setattr("clara.library.installed.settings", lambda: installed)
+    monkeypatch.setattr("clara.default_models.default_checkpoint", lambda: None)  # of another base
     rag = RAGMaster.from_config(SHIPPED)
     models = rag.model.models
     assert (models.checkpoint.config.compr_rate, models.tokens.doc_max_length) == (16, 256)
@@ -445,6 +446,24 @@ def test_the_file_shipped_answers_with_the_models_of_this_installation(
     assert answered.notices == (UNTRAINED_TEXT,)
     assert len(citations) == 3
     assert isinstance(response, str)
+
+
+def test_a_checkpoint_may_ask_for_its_latents_to_be_one_voice_of_three(model: CLaRa) -> None:
+    models = model.models
+    told = replace(models.checkpoint, config=replace(models.checkpoint.config, latent_weight=0.5))
+    asking = CLaRa(replace(models, checkpoint=told))
+    free = {**ANY, "reranking": {}}
+    rag = RAGMaster(asking, config=config_of({**free, "retrieval": {"encoder": None}}))
+    texts = [text[:40] for text in DOCUMENTS]
+    passages = [Passage(at, 0, len(text), text) for at, text in enumerate(texts)]
+    ranked = rag._rank(QUESTION, passages, [])
+    voice = rag._scores(QUESTION, passages)
+    assert {one.passage.text: one.score for one in ranked} == dict(
+        zip(texts, fused(QUESTION, passages, None, voice, weight=0.5), strict=True)
+    )
+    bounded = master(asking)
+    found = [one.score for one in bounded._rank(QUESTION, passages, [])]
+    assert found == sorted(voice, reverse=True)
 
 
 def test_the_models_of_an_installation_may_be_a_checkpoint_of_its_own(
