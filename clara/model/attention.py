@@ -1,7 +1,8 @@
 """Attention on a CPU for decoding and for training, where torch's own kernel is slow.
 
-In a decoding step it spends its time on packing. With a backward pass in bfloat16 it took three
-times as long as plain products (12 sequences of 170 tokens, 9 heads of 64, three key heads).
+In a decoding step it spends its time on packing. With a backward pass in bfloat16 it takes nearly
+twice as long as plain products on sequences of 170 tokens, and no longer from some 250 tokens on,
+since the products' memory grows with the square (BENCHMARKS.md, training steps).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "clara_cpu"
+
+MOST_WITH_GRADIENTS = 192
+"""Tokens of a pass with gradients that goes by plain products."""
 
 
 def use_on_cpu(model: PreTrainedModel) -> None:
@@ -35,7 +39,7 @@ def attend(
     scaling: float | None = None,
     **options: object,
 ) -> tuple[Tensor, Tensor | None]:
-    """One new token per sequence, and passes with gradients, by plain products; else as torch.
+    """New tokens one by one, and short passes with gradients, by plain products; else as torch.
 
     Args:
         module: the attention layer.
@@ -49,8 +53,8 @@ def attend(
     Returns:
         (batch, tokens, heads, size) and no weights.
     """
-    plain = not options.get("dropout")
-    if plain and query.requires_grad and query.shape[2] == key.shape[2]:
+    short = query.shape[2] == key.shape[2] <= MOST_WITH_GRADIENTS
+    if query.requires_grad and short and not options.get("dropout"):
         return _with_gradients(query, key, value, attention_mask, scaling), None
     if query.shape[2] != 1 or attention_mask is not None:
         found: tuple[Tensor, Tensor | None] = cast(Any, sdpa_attention_forward)(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from clara.model.attention import NAME, attend
+from clara.model.attention import MOST_WITH_GRADIENTS, NAME, attend
 from clara.model.models import Models
 
 
@@ -67,6 +67,12 @@ def test_a_pass_with_gradients_equals_torchs_own(
         found.append([mixed, *(x.grad for x in inputs)])
     for wanted, got in zip(*found, strict=True):
         assert torch.allclose(got.float(), wanted.float(), atol=close)
+
+
+def test_a_long_pass_with_gradients_is_left_to_torch() -> None:
+    long = torch.randn(1, 2, MOST_WITH_GRADIENTS + 1, 8, requires_grad=True)
+    wanted, _ = sdpa_attention_forward(layer(1), long, long, long, None)
+    assert torch.equal(attend(layer(1), long, long, long, None)[0], wanted)
 
 
 def test_attention_with_dropout_is_left_to_torch() -> None:
