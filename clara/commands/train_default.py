@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from clara.training.recipe import Recipe
 
 READS_TEXT = True
-"""Its generator has learned to answer in few words; on the sample shop it answers 11 of 26 questions
-from text, the base 6."""
+"""Its generator has learned to answer in few words: from text, 11 of 26 questions of the sample
+shop, where the base answers 6."""
 
 PREFERS_TEXT = True
 LATENT_WEIGHT = 0.06
