@@ -1,4 +1,4 @@
-"""Attention with gradients on a processor: torch's kernel and plain products, in turns.
+"""Attention with gradients on a processor: torch's kernel and ours, in turns.
 
 Usage: python scripts/bench_attention.py [--rounds 5] [--threads 1]
 
@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from clara.model.attention import attend
 
-SHAPES = ((12, 170), (8, 256), (4, 420))
+SHAPES = ((12, 170), (8, 256), (4, 420), (4, 700), (2, 1400))
 """Sequences and their tokens."""
 
 Attention = Callable[..., tuple[Tensor, Any]]

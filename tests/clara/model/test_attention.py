@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from clara.model.attention import MOST_WITH_GRADIENTS, NAME, attend
+from clara.model.attention import NAME, attend
+from clara.model.blocked_attention import BLOCK
 from clara.model.models import Models
 
 
@@ -48,16 +49,17 @@ def test_models_on_a_cpu_use_it(models: Models) -> None:
     assert models.generator.model.config._attn_implementation == NAME
 
 
+@pytest.mark.parametrize("tokens", [5, BLOCK, 2 * BLOCK + 3])
 @pytest.mark.parametrize("kind", ["causal", "bool", "float"])
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 def test_a_pass_with_gradients_equals_torchs_own(
-    dtype: torch.dtype, close: float, kind: str
+    dtype: torch.dtype, close: float, kind: str, tokens: int
 ) -> None:
-    query = torch.randn(2, 6, 5, 16, dtype=dtype)
-    key, value = torch.randn(2, 2, 2, 5, 16, dtype=dtype)
-    seen = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
-    seen[1, 0, 4, 1] = False
-    added = torch.zeros(2, 1, 5, 5, dtype=dtype).masked_fill(~seen, float("-inf"))
+    query = torch.randn(2, 6, tokens, 16, dtype=dtype)
+    key, value = torch.randn(2, 2, 2, tokens, 16, dtype=dtype)
+    seen = torch.ones(2, 1, tokens, tokens, dtype=torch.bool).tril()
+    seen[1, 0, 4, 1] = seen[0, 0, tokens - 1, : tokens - 2] = False
+    added = torch.zeros(2, 1, tokens, tokens, dtype=dtype).masked_fill(~seen, float("-inf"))
     mask = {"causal": None, "bool": seen, "float": added}[kind]
     found = []
     for attention in (sdpa_attention_forward, attend):
@@ -66,13 +68,8 @@ def test_a_pass_with_gradients_equals_torchs_own(
         (mixed.float().sin()).sum().backward()
         found.append([mixed, *(x.grad for x in inputs)])
     for wanted, got in zip(*found, strict=True):
-        assert torch.allclose(got.float(), wanted.float(), atol=close)
-
-
-def test_a_long_pass_with_gradients_is_left_to_torch() -> None:
-    long = torch.randn(1, 2, MOST_WITH_GRADIENTS + 1, 8, requires_grad=True)
-    wanted, _ = sdpa_attention_forward(layer(1), long, long, long, None)
-    assert torch.equal(attend(layer(1), long, long, long, None)[0], wanted)
+        apart = (got.float() - wanted.float()).norm()
+        assert apart <= close * wanted.float().norm()
 
 
 def test_attention_with_dropout_is_left_to_torch() -> None:
