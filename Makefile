@@ -10,7 +10,8 @@ BENCH ?=
 AT_ONCE ?= 2
 # Where pip looks for torch; empty means wherever pip looks for everything.
 TORCH_INDEX ?=
-# For train-default: training files, budget, and where it all goes; DATA for bench-retrieval too.
+# For train-default: training files, budget, where it all goes, and how many processes train
+# together; DATA for bench-retrieval too.
 DATA ?= var/training/data
 MINUTES ?= 60
 OUT ?= var/training/default
@@ -77,8 +78,8 @@ bench-nights: dev ## nights, plans and rollbacks of 100,000 passages; BENCH='--p
 bench-retrieval: install ## recall and latency of search: make bench-retrieval DATA=dir, laid out as BEIR's
 	$(BIN)/python scripts/bench_retrieval.py --data $(DATA) $(BENCH)
 
-train-default: install ## the default checkpoint again: make train-default DATA=dir MINUTES=20
-	$(BIN)/clara train default --data $(DATA) --minutes $(MINUTES) --out $(OUT)
+train-default: install ## the default checkpoint again: make train-default DATA=dir MINUTES=20 PROCESSES=2
+	$(BIN)/clara train default --data $(DATA) --minutes $(MINUTES) --out $(OUT) $(if $(PROCESSES),--processes $(PROCESSES))
 
 format: dev ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .

@@ -658,6 +658,10 @@ def train_default(
     minutes: Annotated[float, typer.Option(help="Of training, all parts together.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="That train together: one per GPU, or per core.", min=1, max=64),
+    ] = None,
 ) -> None:
     """The recipe of the default checkpoint, all stages in a row, sized by a budget of minutes."""
     from clara.commands.train_default import train_default as run
@@ -672,6 +676,7 @@ def train_default(
         device=device,
         seed=seed,
         stopped=stop.is_set,
+        processes=processes,
     )
 
 

@@ -40,9 +40,20 @@ def train_default(
     device: str,
     seed: int,
     stopped: Callable[[], bool],
+    processes: int | None = None,
 ) -> Path:
     """Run the recipe, or go on with it where it was cut off. Returns the checkpoint's folder.
 
+    Args:
+        data: folder with the three files.
+        out: folder of the whole recipe.
+        config: where the default base lies.
+        console: told how it goes.
+        minutes: of training, all parts together.
+        device: to train on.
+        seed: of everything drawn.
+        stopped: asked between steps.
+        processes: that train together; this one alone where None.
     Raises:
         InvalidTraining: a data file is missing, or `out` holds another recipe.
         ModelMissing: the default base is not on this machine.
@@ -52,6 +63,7 @@ def train_default(
     from clara.model.backbone import pick_device
     from clara.training.card import card, write_card
     from clara.training.curves import plot
+    from clara.training.launch import launch
     from clara.training.recipe import Recipe
     from clara.training.train import train
 
@@ -68,7 +80,10 @@ def train_default(
     for plan in plans:
         console.rule(f"{plan.out.name}: {plan.config.stage.title}")
         with Display(console) as display:
-            trained = train(plan, on_event=display, stopped=stopped)
+            if processes is None:
+                trained = train(plan, on_event=display, stopped=stopped)
+            else:
+                trained = launch(plan, processes=processes, on_event=display, stopped=stopped)
     made = checkpoints.load(trained.last)
     least = _least_score(trained.last, recipe, plans[-1])
     portable = replace(

@@ -117,7 +117,7 @@ class Answers:
 
     def _read(self, asked: Asked) -> _Read:
         documents = asked.documents
-        if isinstance(self._config, InstructionConfig) and self._config.read == "text":
+        if isinstance(self._config, InstructionConfig) and self._config.text_share == 1:
             return _Read(asked, self._generator.prompt_from_text(asked.question, documents), ())
         blocks = self._blocks("compressor", documents)
         order: list[int] = []

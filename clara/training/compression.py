@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
@@ -61,21 +61,35 @@ class Compression:
         return reading_weights(self.config.mse_loss, self.config.mse_weight)
 
     def example(self, record: CompressionRecord, random: Random) -> Reading | None:
-        """A document's questions or restatement, at one of the checkpoint's rates."""
+        """A document's questions or restatement, at one of the checkpoint's rates, or its text."""
         if record.kind == "qa" and not self.config.qa_loss:
             return None
-        rate = random.choice(self.rates)
+        if record.kind == "qa" and random.random() < self.config.text_share:
+            return self._from_text(record)
+        rate = drawn_rate(self.rates, self.config.rate_weights, random)
         (document,) = cut_documents(self.tokens, [record.document])
         ids = laid_out(self.tokens, self.kind, document)
         rows = [at_rate(self.kind, rate).rows(ids)]
-        texts = self._texts(record, rows, random)
-        found = [target(self.tokens, *pair, self.config.max_len) for pair in texts]
-        kept = tuple(one for one in found if one is not None)
+        kept = self._targets(self._texts(record, rows, random))
         return Reading(record.id, (tuple(ids),), rate, kept) if kept else None
 
     def __call__(self, trainee: Trainee, examples: Sequence[Reading]) -> Sums:
         """Answer and alignment losses."""
         return reading_losses(trainee, examples)
+
+    def _from_text(self, record: CompressionRecord) -> Reading | None:
+        """A document's questions, each alone, behind the document itself."""
+        prompts, read = self.tokens.prompts, [record.document]
+        kept = self._targets(
+            (prompts.from_text(question, read), prompts.from_text(question, read, answer))
+            for question, answer in record.pairs
+        )
+        return Reading(record.id, (), self.rates[0], kept) if kept else None
+
+    def _targets(self, texts: Iterable[tuple[str, str]]) -> tuple[tuple[list[int], int], ...]:
+        """Ids of prompts with their answers, as long as something of the answer is left."""
+        found = (target(self.tokens, *pair, self.config.max_len) for pair in texts)
+        return tuple(one for one in found if one is not None)
 
     def _texts(
         self, record: CompressionRecord, rows: list[int], random: Random
@@ -132,6 +146,11 @@ def reading_losses(trainee: Trainee, examples: Sequence[Reading]) -> Sums:
 def laid_out(tokens: Tokens, kind: LatentKind, document: Sequence[int]) -> list[int]:
     """A cut document with what the kind puts behind it."""
     return [*document, *(tokens.memory if isinstance(kind, MemoryKind) else ())]
+
+
+def drawn_rate(rates: Sequence[int], weights: Sequence[float], random: Random) -> int:
+    """One of the rates, by their weights where there are any."""
+    return random.choices(rates, weights or None)[0]
 
 
 def at_rate(kind: LatentKind, rate: int) -> LatentKind:

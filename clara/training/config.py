@@ -117,6 +117,11 @@ class CompressionConfig(StageConfig):
     """A document's questions in one answer, as published, or each asked alone."""
     restate_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the documents that are also told again word for word from their latents."""
+    text_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the documents whose questions are answered from their text, so that one generator
+    reads both."""
+    rate_weights: tuple[float, ...] = ()
+    """How often each of the checkpoint's rates is drawn, in their order; alike where empty."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -136,8 +141,11 @@ class InstructionConfig(StageConfig):
     mse_weight: float = Field(default=0.1, ge=0)
     new_generator: bool = True
     """Begin with a new adapter for the generator, as published, or go on with stage 1's."""
-    read: Literal["latents", "text"] = "latents"
-    """`text` trains the generator on the documents themselves: the baseline of the benchmarks."""
+    text_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the questions that are answered from the documents' text; 1 trains the generator
+    alone: the baseline of the benchmarks."""
+    rate_weights: tuple[float, ...] = ()
+    """How often each of the checkpoint's rates is drawn, in their order; alike where empty."""
 
 
 @dataclass(frozen=True, config=_STRICT)

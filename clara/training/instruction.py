@@ -11,6 +11,7 @@ from clara.model.tokens import Tokens
 from clara.training.compression import (
     Reading,
     at_rate,
+    drawn_rate,
     laid_out,
     reading_losses,
     reading_weights,
@@ -33,8 +34,8 @@ class Instruction:
 
     @property
     def learning(self) -> tuple[str, ...]:
-        """The compressor too, unless the generator reads text."""
-        return ("compressor", "generator") if self.config.read == "latents" else ("generator",)
+        """The compressor too, unless all is read as text."""
+        return ("compressor", "generator") if self.config.text_share < 1 else ("generator",)
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -44,9 +45,9 @@ class Instruction:
     def example(self, record: QuestionRecord, random: Random) -> Reading | None:
         """A question with the latents of its first documents, or with their text."""
         documents, answer = given(record, self.config, random)
-        if self.config.read == "text":
+        if random.random() < self.config.text_share:
             return self._from_text(record, documents, answer)
-        rate = random.choice(self.rates)
+        rate = drawn_rate(self.rates, self.config.rate_weights, random)
         kind = at_rate(self.kind, rate)
         ids = [
             laid_out(self.tokens, self.kind, row) for row in cut_documents(self.tokens, documents)

@@ -96,10 +96,10 @@ def _filled(row: Sequence[int], longest: int) -> list[int]:
 
 
 def _shares(group: Sequence[Target], target: Target, memory: Sequence[int]) -> bool:
-    """Whether what `target` has in common with all of the group reaches past the latents."""
+    """Whether what `target` has in common with all of the group reaches past the latents, if any."""
     common = _common([*group, target])
     places = [at for at, token in enumerate(target.ids[: target.prompt]) if token in memory]
-    return bool(places) and common > places[-1]
+    return common > max(places, default=0)
 
 
 def _common(targets: Sequence[Target]) -> int:

@@ -2,9 +2,9 @@
 
 1. Stage 1: each question of a passage asked alone, as it is asked in service, and a part of the
    passages told again word for word from their latents: in equal time that was better than
-   questions alone.
-2. Stage 2: three to five documents, going on with the generator of stage 1. A new adapter, as
-   published, would forget how to read latents, which took this small base longest. A tenth of the
+   questions alone. Nearly a third is read as text, since the same generator answers in text mode.
+2. Stage 2: one to five documents, going on with the generator of stage 1. A new adapter, as
+   published, would forget how to read latents, which took this small base longest. A fifth of the
    questions lose the documents that answer them and are refused.
 3. Stage 3: ranking alone. A question is a pass over some fifteen tokens then, so the seven thousand
    of them are seen in minutes; through the answer's loss alone they are too few to teach it.
@@ -24,6 +24,8 @@ from clara.training.plan import Plan
 from clara.training.records import Stage
 
 RATES = (2, 4, 16)
+RATE_WEIGHTS = (3, 3, 1)
+"""The highest rate learns slowest, and takes from the others what it does not use."""
 DEFAULT_RATE = 2
 SHARES = {"stage1": 0.55, "stage2": 0.33, "stage3": 0.12}
 """Of the minutes, by part."""
@@ -31,12 +33,20 @@ SHARES = {"stage1": 0.55, "stage2": 0.33, "stage3": 0.12}
 FILES = {Stage.COMPRESSION: "stage1", Stage.INSTRUCTION: "stage2", Stage.END_TO_END: "stage3"}
 LEARNING_RATES = {Stage.COMPRESSION: 2e-3, Stage.INSTRUCTION: 1e-3, Stage.END_TO_END: 1e-3}
 OWN: dict[Stage, dict[str, Any]] = {
-    Stage.COMPRESSION: {"mse_loss": False, "pairs_as": "single", "restate_share": 0.2},
+    Stage.COMPRESSION: {
+        "mse_loss": False,
+        "pairs_as": "single",
+        "restate_share": 0.15,
+        "text_share": 0.3,
+        "rate_weights": RATE_WEIGHTS,
+    },
     Stage.INSTRUCTION: {
         "mse_loss": False,
         "new_generator": False,
-        "fewest_documents": 3,
-        "refusal_share": 0.1,
+        "fewest_documents": 1,
+        "refusal_share": 0.2,
+        "text_share": 0.4,
+        "rate_weights": RATE_WEIGHTS,
     },
     Stage.END_TO_END: {"retrieval_weight": 1.0, "answer_weight": 0.0},
 }

@@ -146,8 +146,19 @@ def _documents(backbone: Backbone, records: Sequence[Record]) -> Iterable[list[i
     return backbone.tokens.encode(sorted(texts))
 
 
+def _check_weights(weights: Sequence[float], rates: Sequence[int]) -> None:
+    if weights and (len(weights) != len(rates) or min(weights) < 0 or not sum(weights)):
+        raise InvalidTraining(
+            f"rate_weights {list(weights)} do not fit the rates {', '.join(map(str, rates))}",
+            field="rate_weights",
+            remedy="Give every rate a number from 0 on, and one of them more than 0",
+        )
+
+
 def _objective(config: StageConfig, trainee: Trainee) -> Objective:
     kind, rates = trainee.kind("compressor"), trainee.config.rates
+    if isinstance(config, CompressionConfig | InstructionConfig):
+        _check_weights(config.rate_weights, rates)
     if isinstance(config, CompressionConfig):
         return Compression(config, trainee.tokens, kind, rates)
     if isinstance(config, InstructionConfig):

@@ -88,7 +88,7 @@ def test_stage_1_is_asked_the_first_question_of_each_document(begun: Begun) -> N
 
 
 def test_a_generator_of_text_is_given_text(begun: Begun) -> None:
-    trainee, models, chosen = begin(begun, 2, "memory", read="text", new_generator=False)
+    trainee, models, chosen = begin(begun, 2, "memory", text_share=1, new_generator=False)
     generator = models.generator
     golds: list[Record] = []
     for record in questions():

@@ -64,8 +64,9 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(make_plan: MakePlan
     reason="this torch has no gloo",
 )
 def test_two_processes_train_as_one_does_and_stop_together(make_plan: MakePlan) -> None:
-    # small passes, so that the two have several of them, not equally many
+    # small passes, so that the two have several of them, not equally many, some of text alone
     changes: dict[str, Any] = {
+        "text_share": 0.5,
         "optimiser": {"batch_size": 5, "micro_tokens": 300},
         "length": {"max_steps": 60, "save_every": 1000},
     }

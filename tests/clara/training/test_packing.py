@@ -2,16 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
 from torch import Tensor
 
+from clara.training.compression import Reading
 from clara.training.losses import answer_nll
 from clara.training.packing import pack, visible
 from clara.training.target import Target
 from clara.training.trainee import Trainee
-from tests.clara.training.conftest import DOCUMENTS, Begun, config
+from tests.clara.training.conftest import DOCUMENTS, Begun, config, readings, shaken
 
 MEMORY = (7,)
 LATENTS = [torch.zeros(2, 4)]
@@ -63,6 +65,24 @@ def test_packed_questions_have_the_loss_and_the_gradients_of_separate_ones(begun
     assert len(pack(targets, trainee.tokens.memory)) == 3
     assert packed[0] == pytest.approx(separate[0], rel=1e-5)
     assert packed[1].keys() == separate[1].keys()
+    for name, gradient in packed[1].items():
+        assert torch.allclose(gradient, separate[1][name], rtol=1e-3, atol=1e-5), name
+
+
+def test_questions_share_a_documents_text_too(begun: Begun) -> None:
+    trainee, objective = begun(config(1, "pooled", text_share=0.9, pairs_as="single"))
+    shaken(trainee)
+    learned = trainee.learn(objective.learning)
+    example = objective.example(readings()[0], Random(0))  # noqa: S311
+    assert isinstance(example, Reading)
+    assert not example.documents
+    read: list[Tensor] = []
+    targets = [Target(ids, prompt, read) for ids, prompt in example.targets]
+    packed, separate = (
+        loss_and_gradients(trainee, learned, found) for found in (targets, alone(targets))
+    )
+    assert [len(one.parts) for one in pack(targets, trainee.tokens.memory)] == [2]
+    assert packed[0] == pytest.approx(separate[0], rel=1e-5)
     for name, gradient in packed[1].items():
         assert torch.allclose(gradient, separate[1][name], rtol=1e-3, atol=1e-5), name
 

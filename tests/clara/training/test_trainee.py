@@ -135,10 +135,10 @@ def test_stage_2_moves_compressor_and_generator(begun: Begun) -> None:
     assert moved(trainee, objective, questions()) == {"compressor", "generator"}
 
 
-def test_stage_2_on_text_moves_the_generator_alone(begun: Begun) -> None:
+def test_stage_2_on_text_alone_moves_the_generator_alone(begun: Begun) -> None:
     first, _ = begun(config(1))
     shaken(first)
-    text = config(2, new_generator=False, read="text")
+    text = config(2, new_generator=False, text_share=1)
     trainee, objective = begun(text, as_checkpoint(first))
     assert moved(trainee, objective, questions()) == {"generator"}
 
