@@ -186,7 +186,7 @@ def from_dict(raw: Mapping[str, Any]) -> StageConfig:
     Raises:
         InvalidTraining: an unknown stage or field, or a value out of range; all of them are named.
     """
-    values = dict(raw)
+    values = _renamed(raw)
     number = values.pop("stage", None)
     if number not in {stage.value for stage in Stage}:
         raise InvalidTraining(f"stage is {number!r}; known are 1, 2 and 3", field="stage")
@@ -198,3 +198,11 @@ def from_dict(raw: Mapping[str, Any]) -> StageConfig:
         raise InvalidTraining(
             f"the training cannot run: {told}", field=faults[0][0], remedy="See docs/training.md"
         ) from error
+
+
+def _renamed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """With the field that folders of earlier trainings have under another name."""
+    values = dict(raw)
+    if values.get("read") in {"latents", "text"}:
+        values["text_share"] = float(values.pop("read") == "text")
+    return values

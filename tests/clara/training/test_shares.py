@@ -10,6 +10,7 @@ import pytest
 
 from clara.errors import InvalidTraining
 from clara.training.compression import Reading
+from clara.training.config import InstructionConfig, from_dict
 from clara.training.records import Record
 from clara.training.stages import Objective
 from tests.clara.training.conftest import (
@@ -68,3 +69,14 @@ def test_weights_that_do_not_fit_the_rates_are_refused(begun: Begun, weights: li
     with pytest.raises(InvalidTraining, match="rates 4, 16") as caught:
         objective_of(begun, 1, rate_weights=weights)
     assert caught.value.field == "rate_weights"
+
+
+@pytest.mark.parametrize(("read", "share"), [("latents", 0.0), ("text", 1.0)])
+def test_a_training_that_said_what_it_reads_in_the_earlier_way_goes_on(
+    read: str, share: float
+) -> None:
+    found = from_dict({"stage": 2, "read": read})
+    assert isinstance(found, InstructionConfig)
+    assert found.text_share == share
+    with pytest.raises(InvalidTraining, match="read"):
+        from_dict({"stage": 2, "read": "pictures"})
