@@ -96,7 +96,7 @@ def _filled(row: Sequence[int], longest: int) -> list[int]:
 
 
 def _shares(group: Sequence[Target], target: Target, memory: Sequence[int]) -> bool:
-    """Whether what `target` has in common with all of the group reaches past the latents, if any."""
+    """Whether what `target` has in common with all of the group reaches past any latents."""
     common = _common([*group, target])
     places = [at for at, token in enumerate(target.ids[: target.prompt]) if token in memory]
     return common > max(places, default=0)
