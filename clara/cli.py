@@ -579,7 +579,9 @@ def evaluate(
         str, typer.Option(help="Folder or Hub name; empty: that of this installation.")
     ] = "",
     mode: Annotated[Reading, typer.Option(help="What the model reads.")] = Reading.LATENT,
-    setting: Annotated[Setting, typer.Option(help="Oracle: the gold first.")] = Setting.NORMAL,
+    setting: Annotated[
+        Setting, typer.Option(help="Oracle: the gold first; withheld: without it.")
+    ] = Setting.NORMAL,
     ranker: Annotated[
         Ranker | None,
         typer.Option(help="What orders the candidates; latent for trained latents, else bm25."),

@@ -4,7 +4,7 @@ NOTHING_FOUND = "The documents of this collection do not answer this question."
 """Said without asking the model, when no passage is left to read."""
 
 NOT_IN_DOCUMENTS = "The documents do not answer this question."
-"""The same, of documents that came with the question."""
+"""The same, of documents that came with the question; what a trained generator says too."""
 
 UNTRAINED = (
     "The checkpoint is untrained: its latents carry no meaning yet, so an answer made from them "
@@ -32,3 +32,8 @@ REBUILD = (
     "questions go on meanwhile."
 )
 """What to do about a lexical index that is damaged, or that another release made."""
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether an answer is one of the sentences that say there is none."""
+    return answer.strip() in (NOT_IN_DOCUMENTS, NOTHING_FOUND)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clara.evaluation.metrics import best_score
-from clara.wording import NOT_IN_DOCUMENTS, NOTHING_FOUND
+from clara.wording import is_refusal
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class Tally:
             f"{self.right} of {self.answerable} questions answered right, "
             f"{self.refused} of {self.unanswerable} unanswerable ones refused"
         )
-
-
-def is_refusal(answer: str) -> bool:
-    """Whether an answer is one of the sentences that say there is none."""
-    return answer.strip() in (NOT_IN_DOCUMENTS, NOTHING_FOUND)
 
 
 def read(path: Path) -> list[Question]:

@@ -26,6 +26,8 @@ class Setting(StrEnum):
     """The best `top_k` by the ranker."""
     ORACLE = "oracle"
     """The gold ones first, then the ranker's best others, up to `top_k`."""
+    WITHHELD = "withheld"
+    """The ranker's best without the gold ones: what is left does not answer, a refusal is right."""
 
 
 class Ranker(StrEnum):

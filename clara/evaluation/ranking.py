@@ -37,17 +37,18 @@ def rank(
     """Put a record's candidates in order and choose.
 
     Args:
-        record: its gold passages count in the oracle setting only.
+        record: its gold passages count where the setting is not the normal one.
         scores: one per candidate, for every ranker but `given`.
         ranker: the one in effect.
         options: setting and `top_k`.
     """
     order = best_first(scores[ranker]) if ranker in scores else tuple(range(len(record.docs)))
+    gold = set(record.pos_index)
     if options.setting is Setting.ORACLE:
-        gold = set(record.pos_index)
         order = tuple(sorted(order, key=lambda index: index not in gold))
+    may = [i for i in order if i not in gold] if options.setting is Setting.WITHHELD else order
     kept = {name: tuple(values) for name, values in scores.items()}
-    return Ranking(kept, order, order[: options.top_k])
+    return Ranking(kept, order, tuple(may[: options.top_k]))
 
 
 def best_first(scores: Sequence[float]) -> Order:

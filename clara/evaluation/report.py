@@ -36,6 +36,7 @@ ANSWERS = (
     Column("em", "EM"),
     Column("f1", "F1"),
     Column("cover_em_any", "any"),
+    Column("refused", "refused"),
     Column("recall@1", "R@1"),
     Column("recall@5", "R@5"),
     Column("bm25_recall@5", "BM25"),

@@ -10,6 +10,7 @@ from clara.evaluation import metrics
 from clara.evaluation.datasets import Record
 from clara.evaluation.options import Options, Ranker
 from clara.evaluation.ranking import Ranking
+from clara.wording import is_refusal
 
 Numbers = dict[str, Any]
 """The numbers of one file, as they stand in the JSON result."""
@@ -40,6 +41,7 @@ class Row:
             "em_any": float(best.em),
             "cover_em_any": float(best.cover_em),
             "f1_any": best.f1,
+            "refused": float(is_refusal(self.prediction)),
             "avg_answer_words": float(metrics.words(self.prediction)),
         }
 

@@ -19,6 +19,7 @@ from clara.evaluation.latents import PassageLatents
 from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
 from clara.model.checkpoint import untrained
 from clara.model.models import Models
+from clara.wording import NOT_IN_DOCUMENTS
 
 FEW = 6
 """Tokens of an answer here."""
@@ -118,6 +119,17 @@ def test_the_oracle_puts_gold_passages_first_and_keeps_the_rankers_order(
     )  # what a ranker does by itself does not depend on the setting
 
 
+def test_withheld_gold_passages_are_ranked_but_never_read(
+    models: Models, records: list[Record]
+) -> None:
+    normal = evaluate(models, records, options(ranker=Ranker.BM25))
+    found = evaluate(models, records, options(ranker=Ranker.BM25, setting=Setting.WITHHELD))
+    for plain, row, record in zip(normal.rows, found.rows, records, strict=True):
+        assert row.ranking.order == plain.ranking.order
+        others = [i for i in plain.ranking.order if i not in record.pos_index]
+        assert row.ranking.selected == tuple(others[:3])
+
+
 def test_the_given_order_is_that_of_the_file(models: Models, records: list[Record]) -> None:
     found = evaluate(models, records, options(ranker=Ranker.GIVEN))
     assert all(row.ranking.order == tuple(range(len(row.record.docs))) for row in found.rows)
@@ -213,6 +225,9 @@ def test_numbers_are_means_of_the_rows_and_each_ranker_has_its_own(
     assert numbers["f1"] == pytest.approx((0.4 + 1 + 0 + 2 / 3) / 4)
     assert numbers["f1_any"] == pytest.approx((0.5 + 1 + 0 + 2 / 3) / 4)
     assert numbers["avg_answer_words"] == 1.5
+    assert numbers["refused"] == 0
+    refusing = [replace(rows[0], prediction=f" {NOT_IN_DOCUMENTS}"), *rows[1:]]
+    assert replace(found, rows=tuple(refusing)).numbers()["refused"] == 0.25
     assert numbers["recall@1"] == numbers["bm25_recall@1"]
     slow = [cosines(models, record) for record in records]
     first = [max(range(len(values)), key=lambda i: values[i]) for values in slow]
