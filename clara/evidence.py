@@ -51,8 +51,8 @@ def find_evidence(passage: str, answer: str, question: str) -> Span | None:
     that runs over several sentences gives the span of them all.
     """
     spans = sentences(passage)
-    held = [_words(passage[span.start : span.end]) for span in spans]
-    told, asked = _words(answer), _words(question)
+    held = [words_of(passage[span.start : span.end]) for span in spans]
+    told, asked = words_of(answer), words_of(question)
     weights = _weights(held, told, asked)
 
     def shared(words: Set[str]) -> float:
@@ -63,7 +63,7 @@ def find_evidence(passage: str, answer: str, question: str) -> Span | None:
         first, last = max(runs, key=lambda run: shared(asked & _union(held[run[0] : run[1] + 1])))
         return Span(spans[first].start, spans[last].end)
     best = min(range(len(spans)), key=lambda i: (-shared(held[i]), len(held[i])), default=None)
-    if best is None or not any(_base(word) >= 1 for word in held[best] & weights.keys()):
+    if best is None or not any(worth(word) >= 1 for word in held[best] & weights.keys()):
         return None
     enough = MIN_SHARE * math.fsum(weights.values())
     return spans[best] if shared(held[best]) >= enough else None
@@ -98,21 +98,21 @@ def _weights(held: list[frozenset[str]], told: Set[str], asked: Set[str]) -> dic
     counts = Counter(word for words in held for word in words)
     total = max(1, len(held))
     return {
-        word: _base(word)
+        word: worth(word)
         * (ANSWER_WEIGHT if word in told else 1.0)
         * (math.log1p(total / max(1, counts[word])) / math.log1p(total))
         for word in told | asked
     }
 
 
-def _base(word: str) -> float:
+def worth(word: str) -> float:
     """What a word is worth wherever it stands."""
     if word in STOP_WORDS or HIRAGANA.match(word):
         return STOP_WEIGHT
     return NUMBER_WEIGHT if word[0].isdigit() else 1.0
 
 
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
     """Words as they are compared: one form for each way of writing, common endings cut off."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return frozenset(map(_stem, WORD.findall(plain)))

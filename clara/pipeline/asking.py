@@ -10,6 +10,7 @@ from uuid import UUID
 
 from clara.db.connect import OpenDb
 from clara.filters import Filter
+from clara.nearness import MIN_COSINE, NOTHING_IS_FAR
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.settings import Settings
@@ -36,6 +37,8 @@ class Limits:
     """What ranks where nobody asks for another: for questions that the system asks itself."""
     latent_weight: float = LATENT_WEIGHT
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
+    min_cosine: float = NOTHING_IS_FAR
+    """Of the sentence encoder: what one candidate must reach for there to be an answer."""
 
 
 def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
@@ -49,7 +52,14 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         max_question_tokens=config.max_question_tokens,
         rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
         latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
+        min_cosine=_min_cosine(config),
     )
+
+
+def _min_cosine(config: Settings) -> float:
+    if config.min_cosine is not None:
+        return config.min_cosine
+    return NOTHING_IS_FAR if config.sentence_encoder else MIN_COSINE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from clara.errors import IndexUnavailable, QuestionTooLong
+from clara.nearness import NOTHING_IS_FAR, is_near
 from clara.pipeline.asking import Answering, Asked
+from clara.pipeline.reading import reading
 from clara.pipeline.record import Members, Read, has_passages, read, steady
 from clara.retrieval import hybrid
 from clara.retrieval.ports import DenseIndex, LexicalIndex
@@ -30,7 +32,7 @@ class Considered:
     read: Read
     fate: Fate
     cosine: float | None = None
-    """Of the sentence encoder, where it had a voice in the ranking."""
+    """Of the sentence encoder, where it had a voice in the ranking or in refusing."""
     latent: float | None = None
     """Cosine of latents, where they had one."""
 
@@ -77,6 +79,8 @@ def retrieve(asked: Asked, answering: Answering) -> Retrieved:
     found = steady(asked.collection_id, answering.open_db, lambda: _look(asked, vector, answering))
     retrieved = perf_counter()
     considered, reranked_by = _rank(asked, vector, found, answering)
+    if _too_far(asked, considered, answering):
+        considered = [_unread(one) for one in considered]
     timings = {
         "retrieval": ms(retrieved - started),
         "encode": ms(encoded - started),
@@ -198,7 +202,8 @@ def _rank(
     wanted = asked.rerank or answering.limits.rerank
     by = wanted if _comparable(found, passages, answering) else Rerank.FUSION
     latents = None if by is Rerank.FUSION else _latent_scores(asked.text, ids, found, answering)
-    cosines = {} if by is Rerank.LATENT else _cosines(asked, vector, ids, answering)
+    heard = by is not Rerank.LATENT or _may_refuse(asked, answering)
+    cosines = _cosines(asked, vector, ids, answering) if heard else {}
     if by is Rerank.LATENT and latents is not None:
         scores, least = latents, answering.limits.min_score
     else:
@@ -217,6 +222,23 @@ def _rank(
         for rank, one in enumerate(ranked, start=1)
     ]
     return considered + [Considered(one, Fate.BEYOND_CANDIDATES) for one in beyond], by
+
+
+def _may_refuse(asked: Asked, answering: Answering) -> bool:
+    """Whether what is found may be too far from the question; a search shows it all the same."""
+    return not asked.search_only and answering.limits.min_cosine > NOTHING_IS_FAR
+
+
+def _too_far(asked: Asked, considered: Sequence[Considered], answering: Answering) -> bool:
+    if not _may_refuse(asked, answering):
+        return False
+    texts = (reading(one.read.title, one.read.text) for one in considered)
+    cosines = [one.cosine for one in considered if one.cosine is not None]
+    return not is_near(asked.text, texts, cosines, answering.limits.min_cosine)
+
+
+def _unread(one: Considered) -> Considered:
+    return replace(one, fate=Fate.BELOW_MIN_SCORE) if one.fate is Fate.READ else one
 
 
 def _comparable(found: _Found, passages: Sequence[Read], answering: Answering) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clara.model.checkpoint import Checkpoint, CheckpointConfig
+from clara.nearness import MIN_COSINE, NOTHING_IS_FAR
 from clara.pipeline.asking import limits_of
 from clara.settings import Settings
 from clara.types import Rerank
@@ -11,6 +12,21 @@ from clara.types import Rerank
 def checkpoint(**measured: float) -> Checkpoint:
     config = CheckpointConfig("base", compr_rate=4, doc_max_length=32, **measured)  # type: ignore[arg-type]
     return Checkpoint(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "bound"),
+    [
+        ({}, MIN_COSINE),
+        ({"sentence_encoder": "another"}, NOTHING_IS_FAR),
+        ({"sentence_encoder": "another", "min_cosine": 0.3}, 0.3),
+        ({"min_cosine": -1}, NOTHING_IS_FAR),
+    ],
+)
+def test_a_bound_for_cosines_is_that_of_the_encoder_it_was_measured_with(
+    settings: dict[str, object], bound: float
+) -> None:
+    assert limits_of(Settings(**settings), checkpoint()).min_cosine == bound  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,32 @@ def test_a_score_at_the_bound_is_read_and_one_above_all_refuses_all(
     assert set(texts(refused, Fate.BELOW_MIN_SCORE)) == set(FACTS)
 
 
+@pytest.mark.parametrize("rerank", list(Rerank))
+def test_where_every_vector_is_too_far_nothing_is_read_unless_it_has_the_words(
+    compressed: UUID, answering: Answering, ask: Ask, rerank: Rerank
+) -> None:
+    asked = ask("Who paints?", rerank=rerank)
+    best = max(
+        one.cosine or 0.0 for one in retrieve(asked, limited(answering, min_cosine=-0.9)).considered
+    )
+    near = retrieve(asked, limited(answering, min_cosine=best))
+    assert len(near.chosen) == 5
+    strict = limited(answering, min_cosine=float(np.nextafter(best, 2.0)))
+    far = retrieve(asked, strict)
+    assert far.chosen == []
+    assert [one.read for one in far.considered] == [one.read for one in near.considered]
+    assert {one.fate for one in far.considered} == {Fate.BELOW_MIN_SCORE, Fate.BEYOND_TOP_K}
+    words = ask("Canton's tea?", rerank=rerank)
+    assert len(retrieve(words, limited(answering, min_cosine=1.0)).chosen) == 5
+
+
+def test_a_search_shows_what_is_too_far_to_be_answered_from(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    found = retrieve(ask("Who paints?", search_only=True), limited(answering, min_cosine=1.0))
+    assert len(found.chosen) == 5
+
+
 def test_a_fused_score_is_not_cut_by_a_bound_for_latents(
     filled: UUID, answering: Answering, untrained_models: Models, ask: Ask
 ) -> None:
