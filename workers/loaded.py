@@ -128,10 +128,12 @@ class Loaded:
 
         The active generation, where its checkpoint is loaded; else the last one that is still kept
         and whose checkpoint is, while the active one's is being loaded; else that one, waited for.
+        Where none of their checkpoints can be loaded any more, the default one, over latents of its
+        own: until those are made it reads words, as after an update that brought other weights.
 
         Raises:
             UnknownCollection: it was deleted.
-            ClaraError: as `get`, where no generation's checkpoint can be loaded.
+            ClaraError: as `get`, where the default checkpoint cannot be loaded either.
         """
         choices = self._choices(collection_id)
         for known in choices:
@@ -206,7 +208,10 @@ class Loaded:
             except ClaraError as error:
                 refused = refused or error
         assert refused is not None  # noqa: S101 - there is always an active generation
-        raise refused
+        try:
+            return self.default(), choices[0]
+        except ClaraError:
+            raise refused from None
 
     def _load(self, checkpoint_id: UUID) -> Future[Answering]:
         """The load under way of a checkpoint, or a new one."""

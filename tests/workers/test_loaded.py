@@ -15,7 +15,13 @@ import pytest
 from clara import generations
 from clara.db.connect import OpenDb
 from clara.db.tables import Checkpoint, Collection, GenerationStatus
-from clara.errors import InvalidCheckpoint, ModelMissing, UnknownCheckpoint, UnknownCollection
+from clara.errors import (
+    CheckpointMismatch,
+    InvalidCheckpoint,
+    ModelMissing,
+    UnknownCheckpoint,
+    UnknownCollection,
+)
 from clara.pipeline.asking import Answering, Limits
 from clara.serving.engine import Engine
 from tests.factories import make_checkpoint, make_collection
@@ -338,8 +344,19 @@ def test_a_checkpoint_that_is_gone_leaves_the_answers_to_the_one_before(
     assert disk.read == [b, a]
     with pytest.raises(ModelMissing):
         loaded.active(where)
-    disk.gone[a] = ModelMissing("gone too")
-    with pytest.raises(ModelMissing, match=r"^gone$"):
+
+
+def test_where_no_generations_checkpoint_is_left_the_default_one_answers_over_its_own_latents(
+    db: OpenDb, holding: Callable[..., Loaded], disk: Disk, default: Checkpoint
+) -> None:
+    where = collection(db)
+    a, b = made(db, fingerprint="a"), made(db, fingerprint="b")
+    _, active = answering_from(db, where, a, b)
+    disk.gone = {a: ModelMissing("gone too"), b: CheckpointMismatch("other weights by now")}
+    ready, known = holding().serving(where)
+    assert (ready.checkpoint_id, ready.fingerprint, known.id) == (default.id, "d", active)
+    disk.gone[default.id] = ModelMissing("gone as well")
+    with pytest.raises(CheckpointMismatch, match="other weights by now"):
         holding().serving(where)
 
 
