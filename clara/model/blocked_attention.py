@@ -59,7 +59,7 @@ class _Blocks(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, *weights = ctx.saved_tensors
         of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
