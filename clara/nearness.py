@@ -23,6 +23,13 @@ MOST_WORDS = 0.8
 """Share of a question's words that makes a passage near, whatever its vector."""
 
 
+def least_cosine(chosen: float | None, *, default_encoder: bool) -> float:
+    """The bound in effect: what was chosen, else what was measured with the default encoder."""
+    if chosen is not None:
+        return chosen
+    return MIN_COSINE if default_encoder else NOTHING_IS_FAR
+
+
 def is_near(question: str, passages: Iterable[str], cosines: Sequence[float], least: float) -> bool:
     """Whether one passage is near enough to a question to be worth answering from.
 

@@ -48,6 +48,11 @@ def installed_models(
     return load_models(fresh, device=device, dtype=dtype, cache=cache)
 
 
+def has_default_encoder() -> bool:
+    """Whether this installation's sentence encoder is the default one."""
+    return not settings().sentence_encoder
+
+
 def installed_encoder() -> str | Path | None:
     """The sentence encoder of this installation; None where there is none."""
     config = settings()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from clara.db.connect import OpenDb
 from clara.filters import Filter
-from clara.nearness import MIN_COSINE, NOTHING_IS_FAR
+from clara.nearness import NOTHING_IS_FAR, least_cosine
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.settings import Settings
@@ -52,14 +52,8 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         max_question_tokens=config.max_question_tokens,
         rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
         latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
-        min_cosine=_min_cosine(config),
+        min_cosine=least_cosine(config.min_cosine, default_encoder=not config.sentence_encoder),
     )
-
-
-def _min_cosine(config: Settings) -> float:
-    if config.min_cosine is not None:
-        return config.min_cosine
-    return NOTHING_IS_FAR if config.sentence_encoder else MIN_COSINE
 
 
 @dataclass(frozen=True)

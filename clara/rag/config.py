@@ -88,6 +88,10 @@ class Guardrails(Section):
     """Answer without the documents where no passage scores enough, rather than refuse."""
     min_score: float | None = Field(default=None, ge=-1, le=1)
     """What the best passage must score for an answer. None: the same as for being read."""
+    min_cosine: float | None = Field(default=None, ge=-1, le=1)
+    """Cosine of the sentence encoder that one of the passages read must reach, or have nearly all
+    words of the question, for an answer from a trained checkpoint. None: what was measured with the
+    default encoder, and nothing with another."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Guardrails:

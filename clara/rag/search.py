@@ -109,9 +109,15 @@ def _lexical(question: str, passages: Sequence[Passage]) -> list[Hit]:
     return _best([Hit(UUID(int=at), score) for at, score in enumerate(scores) if score > 0])
 
 
+def cosines_of(question: str, texts: Sequence[str], encoder: Encoder) -> list[float]:
+    """Of the question's vector with those of the texts."""
+    vectors = encoder.encode([question, *texts])
+    found: list[float] = (vectors[1:] @ vectors[0]).tolist()
+    return found
+
+
 def _cosines(question: str, passages: Sequence[Passage], encoder: Encoder) -> list[Hit]:
-    vectors = encoder.encode([question, *[passage.text for passage in passages]])
-    scores = (vectors[1:] @ vectors[0]).tolist()
+    scores = cosines_of(question, [passage.text for passage in passages], encoder)
     return [Hit(UUID(int=at), score) for at, score in enumerate(scores)]
 
 

@@ -25,7 +25,7 @@ from clara.errors import (
 )
 from clara.model.compressor import Compressor
 from clara.model.generator import Generator
-from clara.rag.answered import is_supported
+from clara.rag.answered import Answered, is_supported
 from clara.rag.config import RagConfig, config_of, read_config
 from clara.rag.search import Passage, fused, narrow
 from clara.settings import Settings
@@ -256,6 +256,21 @@ def test_an_answer_is_supported_where_one_of_its_sentences_is() -> None:
     assert is_supported(long, QUESTION, passages)
     assert not is_supported("Zwo quil brap snok vlim wurp.", "Xylem qua?", passages)
     assert not is_supported("", "Xylem qua?", passages)
+
+
+def test_documents_that_are_beside_the_question_are_not_answered_from(
+    model: CLaRa, home: Path
+) -> None:
+    encoder = {"encoder": str(home / "encoder")}
+
+    def asked(question: str, **guards: Any) -> Answered:
+        free = {"require_citations": False}
+        return master(model, retrieval=encoder, guardrails=free | guards).query(question, [HARBOUR])
+
+    assert not asked("Xylem qua?").refused  # another encoder has no bound of its own
+    assert asked("Xylem qua?", min_cosine=1.0) == (NOT_IN_DOCUMENTS, [])
+    assert not asked("Xylem qua?", min_cosine=-1.0).refused
+    assert not asked(HARBOUR.split(".")[0], min_cosine=1.0).refused  # it has the words
 
 
 # -- an untrained checkpoint
