@@ -96,9 +96,9 @@ class Settings(BaseSettings):
     """Latent cosine under which a passage is not used; applies where latents alone rank. Empty
     means what was measured with the checkpoint, or 0.55 where it says nothing of it."""
     min_cosine: float | None = Field(default=None, ge=-1, le=1)
-    """Cosine of the sentence encoder that one candidate must reach, or have nearly all words of the
+    """Cosine of dense vectors that one candidate must reach, or have nearly all words of the
     question, for there to be an answer. Empty means what was measured with the default encoder,
-    and nothing with another; -1 lets the model answer whatever is found."""
+    and nothing with other vectors; -1 lets the model answer whatever is found."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

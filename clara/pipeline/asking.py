@@ -38,7 +38,7 @@ class Limits:
     latent_weight: float = LATENT_WEIGHT
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
     min_cosine: float = NOTHING_IS_FAR
-    """Of the sentence encoder: what one candidate must reach for there to be an answer."""
+    """Of dense vectors: what one candidate must reach for there to be an answer."""
 
 
 def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
@@ -52,7 +52,10 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         max_question_tokens=config.max_question_tokens,
         rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
         latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
-        min_cosine=least_cosine(config.min_cosine, default_encoder=not config.sentence_encoder),
+        min_cosine=least_cosine(
+            config.min_cosine,
+            default_encoder=config.dense_vectors == "encoder" and not config.sentence_encoder,
+        ),
     )
 
 

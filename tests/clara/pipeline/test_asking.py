@@ -20,6 +20,7 @@ def checkpoint(**measured: float) -> Checkpoint:
         ({}, MIN_COSINE),
         ({"sentence_encoder": "another"}, NOTHING_IS_FAR),
         ({"sentence_encoder": "another", "min_cosine": 0.3}, 0.3),
+        ({"dense_vectors": "latents"}, NOTHING_IS_FAR),
         ({"min_cosine": -1}, NOTHING_IS_FAR),
     ],
 )
