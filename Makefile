@@ -39,7 +39,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --quiet --editable '.[$(EXTRA),dev]'
 	@touch $@
 
-demo: install ## ingest the sample shop through the API and ask it 8 questions
+demo: install ## ingest the sample shop through the API and ask it 30 questions
 	$(BIN)/clara demo
 
 up: install ## start everything on this machine; Ctrl-C stops it
