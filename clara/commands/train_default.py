@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,10 +59,7 @@ def train_default(
         ModelMissing: the default base is not on this machine.
         Whatever `clara.training.train.train` raises.
     """
-    from clara.model import checkpoint as checkpoints
     from clara.model.backbone import pick_device
-    from clara.training.card import card, write_card
-    from clara.training.curves import plot
     from clara.training.launch import launch
     from clara.training.recipe import Recipe
     from clara.training.train import train
@@ -84,24 +81,33 @@ def train_default(
                 trained = train(plan, on_event=display, stopped=stopped)
             else:
                 trained = launch(plan, processes=processes, on_event=display, stopped=stopped)
-    made = checkpoints.load(trained.last)
-    least = _least_score(trained.last, recipe, plans[-1])
+    folder = _finished(trained.last, recipe, plans, config)
+    console.print(f"checkpoint: {folder}", highlight=False, markup=False)
+    return folder
+
+
+def _finished(trained: Path, recipe: Recipe, plans: Sequence[Plan], config: Settings) -> Path:
+    """The checkpoint of the last part with what was measured, its card and curves; its folder."""
+    from clara.model import checkpoint as checkpoints
+    from clara.training.card import card, write_card
+    from clara.training.curves import plot
+
+    made = checkpoints.load(trained)
     portable = replace(
         made.config,
         base=config.base_model or BASE.folder,
-        min_score=least,
+        min_score=_least_score(trained, recipe, plans[-1]),
         reads_text=READS_TEXT,
         prefers_text=PREFERS_TEXT,
         latent_weight=LATENT_WEIGHT,
     )
     final = replace(made, config=portable, name=CHECKPOINT, licence=LICENCE)
-    folder = out / CHECKPOINT
+    folder = recipe.out / CHECKPOINT
     shutil.rmtree(folder, ignore_errors=True)
     checkpoints.save(final, folder)
     write_card(folder, card(final, plans))
     for plan in plans:
         plot(plan.out, folder / f"{plan.out.name}.png")
-    console.print(f"checkpoint: {folder}", highlight=False, markup=False)
     return folder
 
 
