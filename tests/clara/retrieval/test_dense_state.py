@@ -111,10 +111,11 @@ class Followers(RuleBasedStateMachine):
             if how == "without a snapshot":
                 path.unlink()
             elif how == "on a damaged one":
-                content[at % len(content)] ^= 0xFF
+                if content:  # one that was cut off at 0 has nothing left to damage
+                    content[at % len(content)] ^= 0xFF
                 path.write_bytes(content)
             elif how == "on one that is cut off":
-                path.write_bytes(content[: at % len(content)])
+                path.write_bytes(content[: at % max(len(content), 1)])
             elif how == "beside what a killed process left":
                 (path.parent / "1.tmp").write_bytes(content[:40])
         self.indexes[who] = self.started(who)
