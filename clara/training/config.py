@@ -137,6 +137,8 @@ class InstructionConfig(StageConfig):
     refusal_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the questions that are read without the documents that answer them, to be refused.
     """
+    changed_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of those that keep their documents, and are changed in a word that these have."""
     mse_loss: bool = True
     mse_weight: float = Field(default=0.1, ge=0)
     new_generator: bool = True

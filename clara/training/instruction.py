@@ -8,6 +8,7 @@ from random import Random
 
 from clara.model.kinds import LatentKind
 from clara.model.tokens import Tokens
+from clara.training.changed import Vocabulary, changed
 from clara.training.compression import (
     Reading,
     at_rate,
@@ -24,6 +25,16 @@ from clara.wording import NOT_IN_DOCUMENTS
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A record as one reading meets it."""
+
+    id: str
+    question: str
+    documents: Sequence[str]
+    answer: str
+
+
+@dataclass(frozen=True)
 class Instruction:
     """Objective of stage 2."""
 
@@ -31,6 +42,8 @@ class Instruction:
     tokens: Tokens
     kind: LatentKind
     rates: tuple[int, ...]
+    words: Vocabulary | None = None
+    """Of the base, where questions are changed."""
 
     @property
     def learning(self) -> tuple[str, ...]:
@@ -44,58 +57,72 @@ class Instruction:
 
     def example(self, record: QuestionRecord, random: Random) -> Reading | None:
         """A question with the latents of its first documents, or with their text."""
-        documents, answer = given(record, self.config, random)
+        asked = given(record, self.config, random, self.words)
         if random.random() < self.config.text_share:
-            return self._from_text(record, documents, answer)
+            return self._from_text(asked)
         rate = drawn_rate(self.rates, self.config.rate_weights, random)
         kind = at_rate(self.kind, rate)
         ids = [
-            laid_out(self.tokens, self.kind, row) for row in cut_documents(self.tokens, documents)
+            laid_out(self.tokens, self.kind, row)
+            for row in cut_documents(self.tokens, asked.documents)
         ]
         rows = [kind.rows(row) for row in ids]
         prompts = self.tokens.prompts
         found = target(
             self.tokens,
-            prompts.from_latents(record.question, rows),
-            prompts.from_latents(record.question, rows, answer),
+            prompts.from_latents(asked.question, rows),
+            prompts.from_latents(asked.question, rows, asked.answer),
             self.config.max_len,
         )
-        return found and Reading(record.id, tuple(map(tuple, ids)), rate, (found,))
+        return found and Reading(asked.id, tuple(map(tuple, ids)), rate, (found,))
 
     def __call__(self, trainee: Trainee, examples: Sequence[Reading]) -> Sums:
         """Answer and alignment losses."""
         return reading_losses(trainee, examples)
 
-    def _from_text(
-        self, record: QuestionRecord, documents: Sequence[str], answer: str
-    ) -> Reading | None:
+    def _from_text(self, asked: Asked) -> Reading | None:
         prompts = self.tokens.prompts
         found = target(
             self.tokens,
-            prompts.from_text(record.question, documents),
-            prompts.from_text(record.question, documents, answer),
+            prompts.from_text(asked.question, asked.documents),
+            prompts.from_text(asked.question, asked.documents, asked.answer),
             self.config.max_len,
         )
-        return found and Reading(record.id, (), self.rates[0], (found,))
+        return found and Reading(asked.id, (), self.rates[0], (found,))
 
 
 def given(
-    record: QuestionRecord, config: InstructionConfig, random: Random
-) -> tuple[Sequence[str], str]:
-    """The documents that are read with a question, in their order, and what is to be said.
+    record: QuestionRecord,
+    config: InstructionConfig,
+    random: Random,
+    words: Vocabulary | None = None,
+) -> Asked:
+    """A question with the documents that are read with it, in their order, and what is to be said.
 
-    Where a share of the questions is to be refused, they lose their positives; how many documents
-    are left is drawn alike for both, so that the number gives nothing away while there are enough.
+    Where a share of the questions is to be refused, they lose their positives, or are changed in a
+    word; how many documents are left is drawn alike for all, so that the number gives nothing away
+    while there are enough.
+
+    Args:
+        record: with its candidates.
+        config: what is drawn, and how often.
+        random: of this record.
+        words: of the base; without them, no question is changed.
     """
     documents = record.documents[: config.generation_top_k]
     positives = [at for at in record.positives if at < len(documents)]
     others = [at for at in range(len(documents)) if at not in positives]
     if not positives or not others:
-        return documents, record.answer
+        return Asked(record.id, record.question, documents, record.answer)
     refused = random.random() < config.refusal_share
+    change = refused and words is not None and random.random() < config.changed_share
     fewest = min(config.fewest_documents or len(documents), len(documents))
-    count = random.randint(fewest, len(documents)) - (0 if refused else len(positives))
-    kept = random.sample(others, min(max(count, 0), len(others)))
-    if refused:
-        return [documents[at] for at in sorted(kept)], NOT_IN_DOCUMENTS
-    return [documents[at] for at in sorted([*kept, *positives])], record.answer
+    count = random.randint(fewest, len(documents))
+    question = record.question
+    if change and words is not None:
+        question = changed(question, documents, words, random) or question
+    unchanged = question == record.question
+    right = [] if refused and unchanged else positives
+    kept = random.sample(others, min(max(count - len(right), 0), len(others)))
+    read = [documents[at] for at in sorted([*kept, *right])]
+    return Asked(record.id, question, read, NOT_IN_DOCUMENTS if refused else record.answer)

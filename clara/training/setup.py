@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from clara.errors import InvalidTraining
-from clara.model.backbone import Backbone
+from clara.model.backbone import Backbone, embedding_of
 from clara.model.checkpoint import Checkpoint
 from clara.model.models import backbone_of
 from clara.model.pooled import Pooling, initial_pooling, pooling_from
+from clara.training.changed import Vocabulary, vocabulary
 from clara.training.compression import Compression
 from clara.training.config import (
     CompressionConfig,
@@ -155,6 +156,12 @@ def _check_weights(weights: Sequence[float], rates: Sequence[int]) -> None:
         )
 
 
+def _words(config: InstructionConfig, trainee: Trainee) -> Vocabulary | None:
+    if not config.refusal_share * config.changed_share:
+        return None
+    return vocabulary(trainee.tokens, embedding_of(trainee.model).weight)
+
+
 def _objective(config: StageConfig, trainee: Trainee) -> Objective:
     kind, rates = trainee.kind("compressor"), trainee.config.rates
     if isinstance(config, CompressionConfig | InstructionConfig):
@@ -162,7 +169,7 @@ def _objective(config: StageConfig, trainee: Trainee) -> Objective:
     if isinstance(config, CompressionConfig):
         return Compression(config, trainee.tokens, kind, rates)
     if isinstance(config, InstructionConfig):
-        return Instruction(config, trainee.tokens, kind, rates)
+        return Instruction(config, trainee.tokens, kind, rates, _words(config, trainee))
     if isinstance(config, EndToEndConfig):
         return EndToEnd(config, trainee.tokens, kind, rates)
     raise InvalidTraining(f"no objective for {type(config).__name__}")

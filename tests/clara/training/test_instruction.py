@@ -20,23 +20,23 @@ def record(*positives: int) -> QuestionRecord:
 
 @drawn(seed=SEEDS)
 def test_unless_asked_for_the_first_documents_are_read_and_answered(seed: int) -> None:
-    documents, answer = given(record(1), InstructionConfig(), Random(seed))  # noqa: S311
-    assert (tuple(documents), answer) == (DOCUMENTS[:5], "Osgood")
+    found = given(record(1), InstructionConfig(), Random(seed))  # noqa: S311
+    assert (tuple(found.documents), found.answer) == (DOCUMENTS[:5], "Osgood")
 
 
 @drawn(seed=SEEDS, positives=st.sets(st.integers(0, 4), min_size=1, max_size=4))
 def test_an_answer_has_all_its_positives_and_a_refusal_none(seed: int, positives: set[int]) -> None:
     config = InstructionConfig(fewest_documents=2, refusal_share=0.5)
-    documents, answer = given(record(*positives), config, Random(seed))  # noqa: S311
-    held = {DOCUMENTS[at] for at in positives} & set(documents)
-    assert len(held) == (0 if answer == NOT_IN_DOCUMENTS else len(positives))
-    assert list(documents) == sorted(documents)
-    assert 1 <= len(documents) <= 5
+    found = given(record(*positives), config, Random(seed))  # noqa: S311
+    held = {DOCUMENTS[at] for at in positives} & set(found.documents)
+    assert len(held) == (0 if found.answer == NOT_IN_DOCUMENTS else len(positives))
+    assert list(found.documents) == sorted(found.documents)
+    assert 1 <= len(found.documents) <= 5
 
 
 def test_both_happen_in_about_the_share_that_was_asked_for() -> None:
     config = InstructionConfig(fewest_documents=3, refusal_share=0.3)
-    said = [given(record(2), config, Random(seed))[1] for seed in range(400)]  # noqa: S311
+    said = [given(record(2), config, Random(seed)).answer for seed in range(400)]  # noqa: S311
     assert 0.2 < said.count(NOT_IN_DOCUMENTS) / len(said) < 0.4
 
 
@@ -44,11 +44,12 @@ def test_both_happen_in_about_the_share_that_was_asked_for() -> None:
 def test_a_question_whose_positives_are_unknown_or_are_all_is_never_refused(seed: int) -> None:
     config = InstructionConfig(fewest_documents=2, refusal_share=0.9)
     for one in (record(), record(6), record(0, 1, 2, 3, 4)):
-        documents, answer = given(one, config, Random(seed))  # noqa: S311
-        assert (tuple(documents), answer) == (DOCUMENTS[:5], "Osgood")
+        found = given(one, config, Random(seed))  # noqa: S311
+        assert (tuple(found.documents), found.answer) == (DOCUMENTS[:5], "Osgood")
 
 
 def test_the_number_of_documents_varies_down_to_the_fewest() -> None:
     config = InstructionConfig(fewest_documents=3)
-    counts = {len(given(record(2), config, Random(seed))[0]) for seed in range(100)}  # noqa: S311
+    drawn = [given(record(2), config, Random(seed)) for seed in range(100)]  # noqa: S311
+    counts = {len(found.documents) for found in drawn}
     assert counts == {3, 4, 5}
