@@ -23,11 +23,11 @@ MOST_WORDS = 0.8
 """Share of a question's words that makes a passage near, whatever its vector."""
 
 
-def least_cosine(chosen: float | None, *, default_encoder: bool) -> float:
-    """The bound in effect: what was chosen, else what was measured with the default encoder."""
+def bound(chosen: float | None, measured: float, *, default_encoder: bool) -> float:
+    """The one in effect: what was chosen, else what was measured with the default encoder."""
     if chosen is not None:
         return chosen
-    return MIN_COSINE if default_encoder else NOTHING_IS_FAR
+    return measured if default_encoder else NOTHING_IS_FAR
 
 
 def is_near(question: str, passages: Iterable[str], cosines: Sequence[float], least: float) -> bool:

@@ -13,14 +13,14 @@ from clara.errors import InvalidInput, InvalidSettings
 from clara.library import checks
 from clara.library.cache import LatentCache
 from clara.library.compressing import Splitter
-from clara.library.installed import has_default_encoder, installed_encoder, installed_models
+from clara.library.installed import installed_encoder, installed_models
 from clara.library.loading import dtype_of, open_models
 from clara.library.model import CLaRa
 from clara.model.sampling import Sampling
-from clara.nearness import NOTHING_IS_FAR, is_near, least_cosine
 from clara.rag.answered import Answered, Citation, Scored, citation, is_supported
 from clara.rag.config import DEFAULT, RagConfig, changed, read_config
-from clara.rag.search import Encoder, Passage, cosines_of, fused, narrow, passages_of
+from clara.rag.guarding import beside, bounds_of
+from clara.rag.search import Encoder, Passage, fused, narrow, passages_of
 from clara.types import LATENT_WEIGHT, Mode
 from clara.wording import (
     NO_ENCODER,
@@ -136,8 +136,9 @@ class RAGMaster:
         passages = passages_of(given, self._splitter)
         notices: list[str] = []
         ranked = self._rank(asked, passages, notices)
-        if not ranked or self._too_far(asked, ranked):
-            return self._answer_without(asked, notices)
+        why = self._beside(asked, ranked, passages) if ranked else []
+        if why is not None:
+            return self._answer_without(asked, [*notices, *why])
         return self._answer(asked, ranked, notices)
 
     def close(self) -> None:
@@ -173,17 +174,18 @@ class RAGMaster:
         read = self.model.models.checkpoint.least_score(self.config.reranking.min_score)
         return [one for one in best if one.score >= read]
 
-    def _too_far(self, question: str, ranked: Sequence[Scored]) -> bool:
-        """Whether the sentence encoder sees nothing of the question in what would be read."""
-        default = self.config.retrieval.encoder == DEFAULT and has_default_encoder()
-        least = least_cosine(self.config.guardrails.min_cosine, default_encoder=default)
-        if least <= NOTHING_IS_FAR or not self.model.models.checkpoint.trained:
-            return False
+    def _beside(
+        self, question: str, ranked: Sequence[Scored], passages: Sequence[Passage]
+    ) -> list[str] | None:
+        """Notices for a refusal where the encoder sees that passages are beside the question."""
+        bounds = bounds_of(self.config)
+        if not bounds.any or not self.model.models.checkpoint.trained:
+            return None
         encoder = self._loaded_encoder()
         if encoder is None:
-            return False
+            return None
         texts = [one.passage.text for one in ranked]
-        return not is_near(question, texts, cosines_of(question, texts, encoder), least)
+        return beside(question, texts, (one.text for one in passages), encoder, bounds)
 
     def _by_latents_alone(self) -> bool:
         """Unless the checkpoint asks for one voice of three, and no bound for its cosine is set."""

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     """Cosine of dense vectors that one candidate must reach, or have nearly all words of the
     question, for there to be an answer. Empty means what was measured with the default encoder,
     and nothing with other vectors; -1 lets the model answer whatever is found."""
+    min_mention: float | None = Field(default=None, ge=-1, le=1)
+    """A name of the question that no passage read has must come as near as this to something in
+    one, by the encoder's tokens, for there to be an answer. Empty and -1 as for `min_cosine`."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

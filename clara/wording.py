@@ -6,6 +6,9 @@ NOTHING_FOUND = "The documents of this collection do not answer this question."
 NOT_IN_DOCUMENTS = "The documents do not answer this question."
 """The same, of documents that came with the question; what a trained generator says too."""
 
+NOT_MENTIONED = 'No passage that was found mentions "{name}".'
+"""Beside the same: why."""
+
 UNTRAINED = (
     "The checkpoint is untrained: its latents carry no meaning yet, so an answer made from them "
     "is not worth reading. Text mode reads the passages themselves."

@@ -1,12 +1,14 @@
-"""What refuses the unanswerable: the encoder's cosine, shared words, and the generator itself.
+"""What refuses the unanswerable: the encoder's cosine, names not mentioned, and the generator.
 
 Usage: python scripts/bench_refusals.py stage2.jsonl [--questions 200] [--read 3]
            [--checkpoint DIR --rate 2]
 
-Every question is asked twice: once with `--read` passages, those that answer it among them, and
-once with those withheld. For each bound on the best cosine: the share of answerable questions it
-would refuse, and of the others. With a checkpoint, what its generator does by itself: from text, or
-from latents at a rate. Prints tables, then one line of JSON.
+Every question is asked with `--read` passages, those that answer it among them; with those
+withheld; and, keeping its passages, with one of its words changed, a name or another
+(clara/training/changed.py). For each bound: the share of each kind that is refused. With a
+checkpoint, what its generator does by itself, from text or from latents at a rate; and what it
+would do if the odds of its refusal's first token were so much lower. Prints tables, then one line
+of JSON.
 """
 
 from __future__ import annotations
@@ -22,16 +24,25 @@ import torch
 
 from clara.default_models import BASE, SENTENCE_ENCODER
 from clara.evaluation.batches import batches
+from clara.evidence import WORD
+from clara.mentions import MIN_MENTION, faintest_mention
 from clara.model import checkpoint as checkpoints
+from clara.model.backbone import embedding_of, head_of, load_backbone
 from clara.model.models import Models, load_models
-from clara.nearness import is_near
+from clara.nearness import MIN_COSINE, is_near
 from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import settings
+from clara.training.changed import Vocabulary, changed, vocabulary
 from clara.training.data import read
 from clara.training.records import QuestionRecord, Stage
-from clara.wording import is_refusal
+from clara.wording import NOT_IN_DOCUMENTS, is_refusal
 
-BOUNDS = (0.35, 0.4, 0.45, 0.5, 0.55)
+COSINES = (0.35, 0.4, 0.45, 0.5, 0.55)
+MENTIONS = (0.35, 0.4, 0.45, 0.5, 0.55)
+LOWERED = (0.5, 1.0, 1.5, 2.0)
+"""Nats, of the odds that a generator refuses."""
+ANSWERABLE, WITHHELD, NAME, WORDS = "answerable", "withheld", "other name", "other word"
+KINDS = (ANSWERABLE, WITHHELD, NAME, WORDS)
 BATCH_TOKENS = 8192
 LONGEST_ANSWER = 16
 
@@ -42,7 +53,7 @@ class Asked:
 
     question: str
     passages: Sequence[str]
-    answerable: bool
+    kind: str
 
 
 def main() -> None:
@@ -57,45 +68,79 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     records = [one for one in read([given.records], Stage.INSTRUCTION) if one.positives]
-    asked = [one for r in records[: given.questions] for one in _both(r, given.read)]
-    found = {"questions": len(asked) // 2, "read": given.read, "cosine": _by_cosine(asked)}
+    words = _words()
+    asked = [one for r in records[: given.questions] for one in _asked(r, given.read, words)]
+    table = Table(asked)
+    _by_encoder(asked, table)
     if given.checkpoint:
-        found["generator"] = _by_generator(asked, _models(given.checkpoint, given.rate), given.rate)
-    print(json.dumps(found))
+        _by_generator(asked, _models(given.checkpoint, given.rate), given.rate, table)
+    print(json.dumps({"read": given.read, "asked": table.counts, "refused": table.rows}))
 
 
-def _both(record: QuestionRecord, count: int) -> Iterator[Asked]:
-    """With the passages that answer and without; as many of others as there is room for."""
+class Table:
+    """Shares of each kind that are refused."""
+
+    def __init__(self, asked: Sequence[Asked]) -> None:
+        self.counts = {kind: sum(one.kind == kind for one in asked) for kind in KINDS}
+        self.rows: dict[str, dict[str, float]] = {}
+        self._asked = asked
+        print(" " * 24 + "".join(f"{f'{kind} ({n})':>18}" for kind, n in self.counts.items()))
+
+    def add(self, name: str, refused: Sequence[bool]) -> None:
+        """One row."""
+        hits = dict.fromkeys(KINDS, 0)
+        for one, hit in zip(self._asked, refused, strict=True):
+            hits[one.kind] += hit
+        self.rows[name] = {kind: hits[kind] / max(self.counts[kind], 1) for kind in KINDS}
+        print(f"{name:<24}" + "".join(f"{share:>18.3f}" for share in self.rows[name].values()))
+
+
+def _words() -> Vocabulary:
+    base = load_backbone(settings().models / BASE.folder, n_mem=1, doc_max_length=256)
+    return vocabulary(base.tokens, embedding_of(base.model).weight)
+
+
+def _asked(record: QuestionRecord, count: int, words: Vocabulary) -> Iterator[Asked]:
+    """In every way; as many passages of others as there is room for."""
     random = Random(record.id)  # noqa: S311
     right = [record.documents[at] for at in record.positives]
     others = [text for at, text in enumerate(record.documents) if at not in record.positives]
     if len(others) < count:
         return
     answering = [*right, *random.sample(others, max(count - len(right), 0))]
-    yield Asked(record.question, random.sample(answering, len(answering)), answerable=True)
-    yield Asked(record.question, random.sample(others, count), answerable=False)
+    random.shuffle(answering)
+    yield Asked(record.question, answering, ANSWERABLE)
+    yield Asked(record.question, random.sample(others, count), WITHHELD)
+    other = changed(record.question, answering, words, random)
+    if other is not None:
+        new = set(WORD.findall(other)) - set(WORD.findall(record.question))
+        yield Asked(other, answering, NAME if any(map(str.istitle, new)) else WORDS)
 
 
-def _by_cosine(asked: Sequence[Asked]) -> list[dict[str, float]]:
+def _by_encoder(asked: Sequence[Asked], table: Table) -> None:
     encoder = SentenceEncoder(settings().models / SENTENCE_ENCODER.folder, device="cpu")
     texts = sorted({text for one in asked for text in one.passages})
     vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     queries = encoder.encode_questions([one.question for one in asked])
-    cosines = [
-        [float(vectors[text] @ query) for text in one.passages]
-        for one, query in zip(asked, queries, strict=True)
-    ]
-    print(f"{'bound':>6}{'wrongly refused':>18}{'rightly refused':>18}")
-    found = []
-    for bound in BOUNDS:
-        near = [
-            is_near(one.question, one.passages, values, bound)
-            for one, values in zip(asked, cosines, strict=True)
-        ]
-        shares = _shares(asked, [not one for one in near])
-        found.append({"bound": bound, **shares})
-        print(f"{bound:>6}{shares['wrongly']:>18.3f}{shares['rightly']:>18.3f}")
-    return found
+
+    def far(at: int, least: float) -> bool:
+        one, query = asked[at], queries[at]
+        cosines = [float(vectors[text] @ query) for text in one.passages]
+        return not is_near(one.question, one.passages, cosines, least)
+
+    mentions = [faintest_mention(one.question, one.passages, encoder) for one in asked]
+
+    def unmentioned(at: int, least: float) -> bool:
+        found = mentions[at]
+        return found is not None and found.cosine < least
+
+    everyone = range(len(asked))
+    for least in COSINES:
+        table.add(f"cosine below {least}", [far(at, least) for at in everyone])
+    for least in MENTIONS:
+        table.add(f"mention below {least}", [unmentioned(at, least) for at in everyone])
+    both = [far(at, MIN_COSINE) or unmentioned(at, MIN_MENTION) for at in everyone]
+    table.add("both as they are set", both)
 
 
 def _models(name: str, rate: int | None) -> Models:
@@ -103,7 +148,7 @@ def _models(name: str, rate: int | None) -> Models:
     return load_models(checkpoints.load(name, base=base), base=base, device="cpu", rate=rate)
 
 
-def _by_generator(asked: Sequence[Asked], models: Models, rate: int | None) -> dict[str, float]:
+def _by_generator(asked: Sequence[Asked], models: Models, rate: int | None, table: Table) -> None:
     generator, said = models.generator, dict[int, str]()
     with torch.inference_mode():
         prompts = [
@@ -117,17 +162,26 @@ def _by_generator(asked: Sequence[Asked], models: Models, rate: int | None) -> d
         for some in batches([len(prompt) + LONGEST_ANSWER for prompt in prompts], BATCH_TOKENS):
             ids = generator.generate([prompts[at] for at in some], max_new_tokens=LONGEST_ANSWER)
             said |= {at: generator.text_of(one) for at, one in zip(some, ids, strict=True)}
-    shares = _shares(asked, [is_refusal(said[at]) for at in range(len(asked))])
-    print(f"generator: {shares['wrongly']:.3f} wrongly, {shares['rightly']:.3f} rightly refused")
-    return shares
+        ahead = _leanings(prompts, models)
+    refuses = [is_refusal(said[at]) for at in range(len(asked))]
+    table.add("generator", refuses)
+    for nats in LOWERED:
+        held = [hit and lead > nats for hit, lead in zip(refuses, ahead, strict=True)]
+        table.add(f"generator, {nats} lower", held)
 
 
-def _shares(asked: Sequence[Asked], refused: Sequence[bool]) -> dict[str, float]:
-    def share(answerable: bool) -> float:
-        these = [r for one, r in zip(asked, refused, strict=True) if one.answerable is answerable]
-        return sum(these) / len(these)
-
-    return {"wrongly": share(True), "rightly": share(False)}
+def _leanings(prompts: Sequence[torch.Tensor], models: Models) -> list[float]:
+    """How far the refusal's first token is ahead of every other, in nats."""
+    generator = models.generator
+    first = generator.tokens.encode([NOT_IN_DOCUMENTS])[0][0]
+    found = []
+    for prompt in prompts:
+        hidden = generator.model.base_model(inputs_embeds=prompt[None]).last_hidden_state[:, -1]
+        logits = head_of(generator.model)(hidden).float()[0]
+        mine = float(logits[first])
+        logits[first] = float("-inf")
+        found.append(mine - float(logits.max()))
+    return found
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def answer_question(asked: Asked, answering: Answering, *, stopped: Callable[[],
     """
     retrieved = retrieve(asked, answering)
     if not retrieved.chosen:
-        return Answered(NOTHING_FOUND, Mode.TEXT, [], retrieved, timings=retrieved.timings)
+        why = [] if retrieved.notice is None else [retrieved.notice]
+        return Answered(NOTHING_FOUND, Mode.TEXT, [], retrieved, why, retrieved.timings)
     return _generate(asked, retrieved, answering, stopped)
 
 

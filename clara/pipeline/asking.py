@@ -10,7 +10,8 @@ from uuid import UUID
 
 from clara.db.connect import OpenDb
 from clara.filters import Filter
-from clara.nearness import NOTHING_IS_FAR, least_cosine
+from clara.mentions import MIN_MENTION
+from clara.nearness import MIN_COSINE, NOTHING_IS_FAR, bound
 from clara.pipeline.reading import Tokenizer
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
 from clara.settings import Settings
@@ -39,11 +40,14 @@ class Limits:
     """Of the latents' voice beside words and dense vectors, which have 1 each."""
     min_cosine: float = NOTHING_IS_FAR
     """Of dense vectors: what one candidate must reach for there to be an answer."""
+    min_mention: float = NOTHING_IS_FAR
+    """Of the encoder's tokens: how near the passages read must come to a name they do not have."""
 
 
 def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
     """What the settings say, and where they say nothing, what was measured with a checkpoint."""
     measured = checkpoint.config.latent_weight
+    default = config.dense_vectors == "encoder" and not config.sentence_encoder
     return Limits(
         bm25_top_k=config.bm25_top_k,
         dense_top_k=config.dense_top_k,
@@ -52,10 +56,8 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         max_question_tokens=config.max_question_tokens,
         rerank=config.rerank or (Rerank.LATENT if measured is None else Rerank.BOTH),
         latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
-        min_cosine=least_cosine(
-            config.min_cosine,
-            default_encoder=config.dense_vectors == "encoder" and not config.sentence_encoder,
-        ),
+        min_cosine=bound(config.min_cosine, MIN_COSINE, default_encoder=default),
+        min_mention=bound(config.min_mention, MIN_MENTION, default_encoder=default),
     )
 
 

@@ -16,8 +16,8 @@ from clara.db.tables import Answer, Citation, Document, Passage
 from clara.evidence import find_evidence
 from clara.pipeline.answer import Answered
 from clara.pipeline.asking import Asked
+from clara.pipeline.considered import Considered
 from clara.pipeline.record import Read, among
-from clara.pipeline.retrieve import Considered
 from clara.types import Fate
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from clara.errors import IndexUnavailable, QuestionTooLong
-from clara.nearness import NOTHING_IS_FAR, is_near
 from clara.pipeline.asking import Answering, Asked
-from clara.pipeline.reading import reading
+from clara.pipeline.considered import Considered
 from clara.pipeline.record import Members, Read, has_passages, read, steady
+from clara.pipeline.refusing import may_refuse, refused
 from clara.retrieval import hybrid
 from clara.retrieval.ports import DenseIndex, LexicalIndex
 from clara.types import Candidate, Fate, Mode, Rerank
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Considered:
-    """A candidate and what became of it."""
-
-    read: Read
-    fate: Fate
-    cosine: float | None = None
-    """Of the sentence encoder, where it had a voice in the ranking or in refusing."""
-    latent: float | None = None
-    """Cosine of latents, where they had one."""
-
-
-@dataclass(frozen=True)
 class Retrieved:
     """Everything that was found for a question."""
 
@@ -48,6 +36,8 @@ class Retrieved:
     degraded: list[str]
     timings: dict[str, float]
     """Milliseconds: retrieval, of which encode and latents are parts; rerank."""
+    notice: str | None = None
+    """Why nothing is read, where it can be said."""
 
     @property
     def chosen(self) -> list[Read]:
@@ -79,15 +69,14 @@ def retrieve(asked: Asked, answering: Answering) -> Retrieved:
     found = steady(asked.collection_id, answering.open_db, lambda: _look(asked, vector, answering))
     retrieved = perf_counter()
     considered, reranked_by = _rank(asked, vector, found, answering)
-    if _too_far(asked, considered, answering):
-        considered = [_unread(one) for one in considered]
+    considered, notice = refused(asked, considered, answering)
     timings = {
         "retrieval": ms(retrieved - started),
         "encode": ms(encoded - started),
         "latents": found.latents_ms,
         "rerank": ms(perf_counter() - retrieved),
     }
-    return Retrieved(considered, found.latents, reranked_by, found.degraded, timings)
+    return Retrieved(considered, found.latents, reranked_by, found.degraded, timings, notice)
 
 
 def ms(seconds: float) -> float:
@@ -202,7 +191,7 @@ def _rank(
     wanted = asked.rerank or answering.limits.rerank
     by = wanted if _comparable(found, passages, answering) else Rerank.FUSION
     latents = None if by is Rerank.FUSION else _latent_scores(asked.text, ids, found, answering)
-    heard = by is not Rerank.LATENT or _may_refuse(asked, answering)
+    heard = by is not Rerank.LATENT or may_refuse(asked, answering)
     cosines = _cosines(asked, vector, ids, answering) if heard else {}
     if by is Rerank.LATENT and latents is not None:
         scores, least = latents, answering.limits.min_score
@@ -222,23 +211,6 @@ def _rank(
         for rank, one in enumerate(ranked, start=1)
     ]
     return considered + [Considered(one, Fate.BEYOND_CANDIDATES) for one in beyond], by
-
-
-def _may_refuse(asked: Asked, answering: Answering) -> bool:
-    """Whether what is found may be too far from the question; a search shows it all the same."""
-    return not asked.search_only and answering.limits.min_cosine > NOTHING_IS_FAR
-
-
-def _too_far(asked: Asked, considered: Sequence[Considered], answering: Answering) -> bool:
-    if not _may_refuse(asked, answering):
-        return False
-    texts = (reading(one.read.title, one.read.text) for one in considered)
-    cosines = [one.cosine for one in considered if one.cosine is not None]
-    return not is_near(asked.text, texts, cosines, answering.limits.min_cosine)
-
-
-def _unread(one: Considered) -> Considered:
-    return replace(one, fate=Fate.BELOW_MIN_SCORE) if one.fate is Fate.READ else one
 
 
 def _comparable(found: _Found, passages: Sequence[Read], answering: Answering) -> bool:

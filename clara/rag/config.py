@@ -92,6 +92,9 @@ class Guardrails(Section):
     """Cosine of the sentence encoder that one of the passages read must reach, or have nearly all
     words of the question, for an answer from a trained checkpoint. None: what was measured with the
     default encoder, and nothing with another."""
+    min_mention: float | None = Field(default=None, ge=-1, le=1)
+    """A name of the question that none of the passages has must come as near as this to something
+    in one of those read, by the encoder's tokens. None: as for `min_cosine`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Guardrails:

@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from clara.errors import ModelMissing
+from clara.mentions import TokenStates
 
 DEFAULT_MAX_TOKENS = 256
 """Where the model's folder does not say how long its training texts were."""
@@ -83,6 +84,24 @@ class SentenceEncoder:
         """The same: questions and passages are read alike."""
         return self.encode(questions)
 
+    def token_states(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Every token of each text, read in its text, as a unit vector; cut at `max_tokens`."""
+        with self._lock:
+            encoded = self._tokenizer(
+                list(texts),
+                truncation=True,
+                max_length=self.max_tokens,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+        states, lengths = self._states(encoded["input_ids"])
+        units = normalize(states, dim=2).cpu().numpy()
+        return [
+            TokenStates(units[i, : lengths[i]], [(a, b) for a, b in encoded["offset_mapping"][i]])
+            for i in range(len(texts))
+        ]
+
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
@@ -97,21 +116,26 @@ class SentenceEncoder:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    @torch.inference_mode()
     def _forward(self, ids: Sequence[list[int]]) -> Tensor:
         """Unit vectors (texts, dimension) of one batch, float32."""
+        states, lengths = self._states(ids)
+        if self._first_token:
+            return normalize(states[:, 0])
+        there = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+        weights = there[:, :, None].float()
+        return normalize((states * weights).sum(1) / weights.sum(1))
+
+    @torch.inference_mode()
+    def _states(self, ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Of one batch: (texts, tokens of the longest, dimension), float32, and (texts,) tokens."""
         longest = max(len(one) for one in ids)
         padding = self._tokenizer.pad_token_id
         tokens = torch.tensor([one + [padding] * (longest - len(one)) for one in ids])
-        lengths = torch.tensor([len(one) for one in ids])
-        mask = torch.arange(longest) < lengths[:, None]
-        tokens, mask = tokens.to(self._device), mask.to(self._device)
+        lengths = torch.tensor([len(one) for one in ids], device=self._device)
+        mask = torch.arange(longest, device=self._device) < lengths[:, None]
+        tokens = tokens.to(self._device)
         states = self._model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        states = states.float()
-        if self._first_token:
-            return normalize(states[:, 0])
-        weights = mask[:, :, None].float()
-        return normalize((states * weights).sum(1) / weights.sum(1))
+        return states.float(), lengths
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

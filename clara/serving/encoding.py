@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clara.mentions import TokenEncoder, TokenStates
 from clara.serving.engine import Engine
 
 if TYPE_CHECKING:
@@ -30,3 +31,19 @@ class EncoderOnEngine:
         """Unit vectors (questions, dimension)."""
         encode = self.encoder.encode_questions
         return self.engine.submit(lambda: encode(questions), urgent=True).result()
+
+    @property
+    def shows_tokens(self) -> bool:
+        """Whether there are states of tokens; means of latents have none."""
+        return isinstance(self.encoder, TokenEncoder)
+
+    def token_states(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Of every token of each text.
+
+        Raises:
+            TypeError: the encoder shows none.
+        """
+        encoder = self.encoder
+        if not isinstance(encoder, TokenEncoder):
+            raise TypeError(f"{encoder.name} shows no tokens")
+        return self.engine.submit(lambda: encoder.token_states(texts), urgent=True).result()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from clara.types import Mode
 from clara.wording import (
     NO_ENCODER,
     NOT_IN_DOCUMENTS,
+    NOT_MENTIONED,
     UNSUPPORTED,
     UNTRAINED,
     UNTRAINED_TEXT,
@@ -271,6 +273,24 @@ def test_documents_that_are_beside_the_question_are_not_answered_from(
     assert asked("Xylem qua?", min_cosine=1.0) == (NOT_IN_DOCUMENTS, [])
     assert not asked("Xylem qua?", min_cosine=-1.0).refused
     assert not asked(HARBOUR.split(".")[0], min_cosine=1.0).refused  # it has the words
+
+
+def test_a_name_that_no_document_mentions_is_not_answered_from_them(
+    model: CLaRa, home: Path
+) -> None:
+    encoder = {"encoder": str(home / "encoder")}
+    question, documents = "Who paid for the pier in Vienna?", [HARBOUR]
+
+    def asked(question: str, documents: Sequence[str], **guards: Any) -> Answered:
+        free = {"require_citations": False}
+        return master(model, retrieval=encoder, guardrails=free | guards).query(question, documents)
+
+    assert not asked(question, documents).refused  # another encoder has no bound of its own
+    strict = asked(question, documents, min_mention=1.0)
+    assert (strict.refused, strict.citations) == (True, [])
+    assert strict.notices == (NOT_MENTIONED.format(name="Vienna"),)
+    assert not asked(question, documents, min_mention=-1.0).refused
+    assert not asked(question, [*documents, "Vienna has no sea."], min_mention=1.0).refused
 
 
 # -- an untrained checkpoint

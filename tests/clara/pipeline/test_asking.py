@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from clara.mentions import MIN_MENTION
 from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.nearness import MIN_COSINE, NOTHING_IS_FAR
 from clara.pipeline.asking import limits_of
 from clara.settings import Settings
 from clara.types import Rerank
+
+NONE = (NOTHING_IS_FAR, NOTHING_IS_FAR)
 
 
 def checkpoint(**measured: float) -> Checkpoint:
@@ -15,19 +18,21 @@ def checkpoint(**measured: float) -> Checkpoint:
 
 
 @pytest.mark.parametrize(
-    ("settings", "bound"),
+    ("settings", "bounds"),
     [
-        ({}, MIN_COSINE),
-        ({"sentence_encoder": "another"}, NOTHING_IS_FAR),
-        ({"sentence_encoder": "another", "min_cosine": 0.3}, 0.3),
-        ({"dense_vectors": "latents"}, NOTHING_IS_FAR),
-        ({"min_cosine": -1}, NOTHING_IS_FAR),
+        ({}, (MIN_COSINE, MIN_MENTION)),
+        ({"sentence_encoder": "another"}, NONE),
+        ({"sentence_encoder": "another", "min_cosine": 0.3}, (0.3, NOTHING_IS_FAR)),
+        ({"sentence_encoder": "another", "min_mention": 0.3}, (NOTHING_IS_FAR, 0.3)),
+        ({"dense_vectors": "latents"}, NONE),
+        ({"min_cosine": -1, "min_mention": -1}, NONE),
     ],
 )
-def test_a_bound_for_cosines_is_that_of_the_encoder_it_was_measured_with(
-    settings: dict[str, object], bound: float
+def test_bounds_for_cosines_are_those_of_the_encoder_they_were_measured_with(
+    settings: dict[str, object], bounds: tuple[float, float]
 ) -> None:
-    assert limits_of(Settings(**settings), checkpoint()).min_cosine == bound  # type: ignore[arg-type]
+    limits = limits_of(Settings(**settings), checkpoint())  # type: ignore[arg-type]
+    assert (limits.min_cosine, limits.min_mention) == bounds
 
 
 @pytest.mark.parametrize(

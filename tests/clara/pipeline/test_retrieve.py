@@ -15,6 +15,7 @@ from sqlalchemy import delete
 from clara.db.tables import DenseEntry
 from clara.errors import IndexUnavailable
 from clara.filters import Equals, Range
+from clara.mentions import TokenEncoder
 from clara.model.models import Models
 from clara.pipeline.asking import Answering
 from clara.pipeline.compress import Compressing, compress_collection
@@ -22,7 +23,9 @@ from clara.pipeline.index import Indexing
 from clara.pipeline.retrieve import Retrieved, retrieve
 from clara.retrieval import hybrid
 from clara.retrieval.ports import LexicalIndex
+from clara.serving.encoding import EncoderOnEngine
 from clara.types import Fate, Mode, PassageText, Rerank, SourceDocument
+from clara.wording import NOT_MENTIONED
 from tests.clara.pipeline.conftest import Ask, Write, index
 
 FACTS = [
@@ -195,8 +198,37 @@ def test_where_every_vector_is_too_far_nothing_is_read_unless_it_has_the_words(
 def test_a_search_shows_what_is_too_far_to_be_answered_from(
     compressed: UUID, answering: Answering, ask: Ask
 ) -> None:
-    found = retrieve(ask("Who paints?", search_only=True), limited(answering, min_cosine=1.0))
+    asked = ask("Who paints in Vienna?", search_only=True)
+    found = retrieve(asked, limited(answering, min_cosine=1.0, min_mention=1.0))
     assert len(found.chosen) == 5
+
+
+def test_a_name_that_no_passage_mentions_is_not_answered_from_any(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    strict = limited(answering, min_mention=1.0)
+    foreign = retrieve(ask("Who paints in Vienna?"), strict)
+    assert foreign.chosen == []
+    assert foreign.notice == NOT_MENTIONED.format(name="Vienna")
+    held = retrieve(ask("When did tea come from Canton?"), strict)
+    assert (len(held.chosen), held.notice) == (5, None)
+    loose = retrieve(ask("Who paints in Vienna?"), limited(answering, min_mention=-0.99))
+    assert (len(loose.chosen), loose.notice) == (5, None)
+
+
+def test_an_encoder_that_shows_no_tokens_has_no_names_looked_for(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    shown = answering.encoder.encoder
+
+    class Whole:
+        name, dimension = shown.name, shown.dimension
+        encode, encode_questions = shown.encode, shown.encode_questions
+
+    assert isinstance(shown, TokenEncoder)
+    encoder = EncoderOnEngine(Whole(), answering.engine)
+    other = limited(replace(answering, encoder=encoder), min_mention=1.0)
+    assert len(retrieve(ask("Who paints in Vienna?"), other).chosen) == 5
 
 
 def test_a_fused_score_is_not_cut_by_a_bound_for_latents(

@@ -54,6 +54,20 @@ def test_the_vector_is_the_mean_of_the_token_states(
     assert np.allclose(encoder.encode([SENTENCES[0]])[0], expected, atol=1e-5)
 
 
+def test_tokens_have_states_of_length_one_and_know_where_they_stand(
+    encoder: SentenceEncoder,
+) -> None:
+    found = encoder.token_states([*SENTENCES, "x" * 5_000])
+    alone = encoder.token_states([SENTENCES[0]])[0]
+    assert np.allclose(found[0].states, alone.states, atol=1e-5)
+    for text, one in zip(SENTENCES, found, strict=False):
+        assert one.states.shape == (len(one.spans), HIDDEN)
+        assert np.linalg.norm(one.states, axis=1) == pytest.approx(1, abs=1e-5)
+        said = "".join(text[start:end] for start, end in one.spans)
+        assert said.replace(" ", "") == text.replace(" ", "")
+    assert len(found[-1].spans) <= encoder.max_tokens
+
+
 def test_different_texts_have_different_vectors(encoder: SentenceEncoder) -> None:
     cosines = encoder.encode(SENTENCES) @ encoder.encode(SENTENCES).T
     assert (cosines - 2 * np.eye(len(SENTENCES))).max() < 0.999

@@ -1,0 +1,60 @@
+"""Whether the passages of a question speak of it at all, by the sentence encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from clara.library.installed import has_default_encoder
+from clara.mentions import MIN_MENTION, TokenEncoder, faintest_mention
+from clara.nearness import MIN_COSINE, NOTHING_IS_FAR, bound, is_near
+from clara.rag.config import DEFAULT, RagConfig
+from clara.rag.search import Encoder, cosines_of
+from clara.wording import NOT_MENTIONED
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What passages must reach for there to be an answer."""
+
+    cosine: float
+    mention: float
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return max(self.cosine, self.mention) > NOTHING_IS_FAR
+
+
+def bounds_of(config: RagConfig) -> Bounds:
+    """Those of a configuration; where it says nothing, those of the default encoder."""
+    default = config.retrieval.encoder == DEFAULT and has_default_encoder()
+    guards = config.guardrails
+    return Bounds(
+        cosine=bound(guards.min_cosine, MIN_COSINE, default_encoder=default),
+        mention=bound(guards.min_mention, MIN_MENTION, default_encoder=default),
+    )
+
+
+def beside(
+    question: str, read: Sequence[str], found: Iterable[str], encoder: Encoder, bounds: Bounds
+) -> list[str] | None:
+    """Notices for a refusal, where the passages are beside the question; None where they are not.
+
+    Args:
+        question: any text.
+        read: passages that would be read, one or more.
+        found: all that came with the question.
+        encoder: of sentences; of tokens too, or names are not looked for.
+        bounds: in effect.
+    """
+    if bounds.cosine > NOTHING_IS_FAR:
+        cosines = cosines_of(question, read, encoder)
+        if not is_near(question, read, cosines, bounds.cosine):
+            return []
+    if bounds.mention <= NOTHING_IS_FAR or not isinstance(encoder, TokenEncoder):
+        return None
+    faintest = faintest_mention(question, read, encoder, found)
+    if faintest is None or faintest.cosine >= bounds.mention:
+        return None
+    return [NOT_MENTIONED.format(name=faintest.name)]
