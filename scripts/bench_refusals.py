@@ -7,8 +7,7 @@ Every question is asked with `--read` passages, those that answer it among them;
 withheld; and, keeping its passages, with one of its words changed, a name or another
 (clara/training/changed.py). For each bound: the share of each kind that is refused. With a
 checkpoint, what its generator does by itself, from text or from latents at a rate; and what it
-would do if the odds of its refusal's first token were so much lower. Prints tables, then one line
-of JSON.
+would do if a refusal had to lead by so many nats. Prints tables, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -27,20 +26,21 @@ from clara.evaluation.batches import batches
 from clara.evidence import WORD
 from clara.mentions import MIN_MENTION, faintest_mention
 from clara.model import checkpoint as checkpoints
-from clara.model.backbone import embedding_of, head_of, load_backbone
+from clara.model.backbone import embedding_of, load_backbone
 from clara.model.models import Models, load_models
 from clara.nearness import MIN_COSINE, is_near
 from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import settings
+from clara.training.calibration import refusal_leads
 from clara.training.changed import Vocabulary, changed, vocabulary
 from clara.training.data import read
 from clara.training.records import QuestionRecord, Stage
-from clara.wording import NOT_IN_DOCUMENTS, is_refusal
+from clara.wording import is_refusal
 
 COSINES = (0.35, 0.4, 0.45, 0.5, 0.55)
 MENTIONS = (0.35, 0.4, 0.45, 0.5, 0.55)
-LOWERED = (0.5, 1.0, 1.5, 2.0)
-"""Nats, of the odds that a generator refuses."""
+MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
+"""Nats by which a refusal leads."""
 ANSWERABLE, WITHHELD, NAME, WORDS = "answerable", "withheld", "other name", "other word"
 KINDS = (ANSWERABLE, WITHHELD, NAME, WORDS)
 BATCH_TOKENS = 8192
@@ -162,26 +162,15 @@ def _by_generator(asked: Sequence[Asked], models: Models, rate: int | None, tabl
         for some in batches([len(prompt) + LONGEST_ANSWER for prompt in prompts], BATCH_TOKENS):
             ids = generator.generate([prompts[at] for at in some], max_new_tokens=LONGEST_ANSWER)
             said |= {at: generator.text_of(one) for at, one in zip(some, ids, strict=True)}
-        ahead = _leanings(prompts, models)
+    ahead = refusal_leads(models, prompts)
     refuses = [is_refusal(said[at]) for at in range(len(asked))]
     table.add("generator", refuses)
-    for nats in LOWERED:
+    for nats in MARGINS:
         held = [hit and lead > nats for hit, lead in zip(refuses, ahead, strict=True)]
-        table.add(f"generator, {nats} lower", held)
-
-
-def _leanings(prompts: Sequence[torch.Tensor], models: Models) -> list[float]:
-    """How far the refusal's first token is ahead of every other, in nats."""
-    generator = models.generator
-    first = generator.tokens.encode([NOT_IN_DOCUMENTS])[0][0]
-    found = []
-    for prompt in prompts:
-        hidden = generator.model.base_model(inputs_embeds=prompt[None]).last_hidden_state[:, -1]
-        logits = head_of(generator.model)(hidden).float()[0]
-        mine = float(logits[first])
-        logits[first] = float("-inf")
-        found.append(mine - float(logits.max()))
-    return found
+        table.add(f"generator, by {nats}", held)
+    config = models.checkpoint.config
+    margin = (config.text_refusal_margin or 0.0) if rate is None else config.refusal_margin
+    table.add(f"generator as set, by {margin}", [lead > margin for lead in ahead])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -100,6 +100,7 @@ def _finished(trained: Path, recipe: Recipe, plans: Sequence[Plan], config: Sett
         reads_text=READS_TEXT,
         prefers_text=PREFERS_TEXT,
         latent_weight=LATENT_WEIGHT,
+        **_refusal_margins(trained, recipe, plans[-2]),
     )
     final = replace(made, config=portable, name=CHECKPOINT, licence=LICENCE)
     folder = recipe.out / CHECKPOINT
@@ -120,3 +121,18 @@ def _least_score(trained: Path, recipe: Recipe, plan: Plan) -> float:
 
     models = load_models(checkpoints.load(trained, base=recipe.base), device=recipe.device)
     return least_score(models, [*read(plan.dev, plan.config.stage)])
+
+
+def _refusal_margins(trained: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """Of the records that were held out of the part that taught refusing."""
+    from clara.model import checkpoint as checkpoints
+    from clara.model.models import load_models
+    from clara.training.calibration import refusal_margin
+    from clara.training.data import read
+
+    made = checkpoints.load(trained, base=recipe.base)
+    records = [*read(plan.dev, plan.config.stage)]
+    models = {r: load_models(made, device=recipe.device, rate=r) for r in made.config.rates}
+    by_rate = [refusal_margin(models[r], records, text=False) for r in models]
+    text = refusal_margin(models[made.config.compr_rate], records, text=True)
+    return {"text_refusal_margin": text, "refusal_margins": tuple(by_rate)}

@@ -20,6 +20,7 @@ from clara.evaluation.options import Options, Ranker, Reader, Reading
 from clara.evaluation.progress import Progress, untold
 from clara.evaluation.ranking import Ranking, rank
 from clara.evaluation.results import Evaluation, Row
+from clara.model.decoding import Lowered
 from clara.model.models import Models
 
 GROUP = 128
@@ -155,6 +156,7 @@ class _Run:
                 [prompts[position] for position in group],
                 max_new_tokens=options.max_new_tokens,
                 model=reader(self._models, options.mode, options.reader),
+                lowered=lowered(self._models, options.mode, options.reader),
             )
             found.update(zip(group, ids, strict=True))
             self._answered += len(group)
@@ -167,6 +169,14 @@ def reader(models: Models, mode: Reading, chosen: Reader) -> PreTrainedModel:
     generator = models.generator
     plain = mode is not Reading.LATENT and chosen is Reader.BASE
     return generator.text_model if plain else generator.model
+
+
+def lowered(models: Models, mode: Reading, chosen: Reader) -> Lowered | None:
+    """What it takes for `reader` to refuse; the base knows no refusals."""
+    if mode is Reading.LATENT:
+        return models.generator.hesitant.from_latents
+    asked = mode is Reading.TEXT and chosen is Reader.GENERATOR
+    return models.generator.hesitant.from_text if asked else None
 
 
 def _read(docs: Sequence[str], fitted: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clara.errors import TextTooLong
 from clara.evaluation.batches import batches, budget
+from clara.model.decoding import Lowered
 from clara.model.generator import Generator
 from clara.model.models import Models
 from clara.model.pieces import Pieces
@@ -23,6 +24,7 @@ def answers(
     max_new_tokens: int,
     batch_tokens: int | None = None,
     on_token: OnToken | None = None,
+    lowered: Lowered | None = None,
 ) -> list[str]:
     """Greedy answers, decoded as the published code does it: leading white space stays.
 
@@ -33,6 +35,7 @@ def answers(
         batch_tokens: most token places of one batch, the answers' included; by the device where
             None.
         on_token: told every piece, in this thread; an exception it raises ends the call.
+        lowered: where the prompts ask questions, what it takes to refuse one.
     Raises:
         TextTooLong: a prompt leaves no room in the base's context; before anything is generated.
     """
@@ -47,6 +50,7 @@ def answers(
             [prompts[position] for position in group],
             max_new_tokens=max_new_tokens,
             on_ids=None if teller is None else teller.put,
+            lowered=lowered,
         )
         if teller is not None:
             teller.end()

@@ -18,6 +18,7 @@ from clara.library.compressing import Block, Splitter, compress, compressed, nam
 from clara.library.loading import dtype_of, open_models
 from clara.library.prompting import instructions, latents_of, paraphrase
 from clara.model.checkpoint import untrained
+from clara.model.decoding import Lowered
 from clara.model.models import Models, load_models
 from clara.types import PassageSpan
 
@@ -224,7 +225,7 @@ class CLaRa:
         checks.paired(asked, given, "latents")
         generator = self.models.generator
         prompts = [generator.prompt_from_latents(*pair) for pair in zip(asked, given, strict=True)]
-        return self._answers(prompts, max_new_tokens, on_token)
+        return self._answers(prompts, max_new_tokens, on_token, generator.hesitant.from_latents)
 
     def stream(
         self,
@@ -266,7 +267,8 @@ class CLaRa:
         generator = self.models.generator
         prompt = generator.prompt_from_latents(asked, read)
         check_room(generator, prompt, "question")
-        return generator.stream(prompt, max_new_tokens=most)
+        lowered = generator.hesitant.from_latents
+        return generator.stream(prompt, max_new_tokens=most, lowered=lowered)
 
     def compress_documents(
         self,
@@ -344,10 +346,16 @@ class CLaRa:
         return _latents(chosen)[0]
 
     def _answers(
-        self, prompts: Sequence[Tensor], max_new_tokens: int, on_token: OnToken | None
+        self,
+        prompts: Sequence[Tensor],
+        max_new_tokens: int,
+        on_token: OnToken | None,
+        lowered: Lowered | None = None,
     ) -> list[str]:
         most = checks.count(max_new_tokens, "max_new_tokens")
-        return answers(self.models, prompts, max_new_tokens=most, on_token=on_token)
+        return answers(
+            self.models, prompts, max_new_tokens=most, on_token=on_token, lowered=lowered
+        )
 
 
 def _latents(chosen: Sequence[Sequence[Block]]) -> list[list[Tensor]]:

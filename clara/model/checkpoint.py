@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ _LATER: Mapping[str, Any] = {
     "prefers_text": False,
     "min_score": None,
     "latent_weight": None,
+    "text_refusal_margin": None,
+    "refusal_margins": (),
 }
 """Fields that came after the first checkpoints, as those have them."""
 
@@ -86,11 +89,18 @@ class CheckpointConfig:
     latent_weight: float | None = None
     """What latents count in the ranking where words and dense vectors have 1 each, measured on
     training data; None: latents rank alone."""
+    text_refusal_margin: float | None = None
+    """Nats by which a refusal must lead every other answer where text is read, measured on
+    training data; None: 0."""
+    refusal_margins: tuple[float, ...] = ()
+    """The same where latents are read, for each of `rates`; empty: 0."""
 
     def __post_init__(self) -> None:
         self._check_types()
         object.__setattr__(self, "rates", tuple(self.rates) or (self.compr_rate,))  # JSON has lists
+        object.__setattr__(self, "refusal_margins", tuple(self.refusal_margins))
         self._check_kind()
+        self._check_margins()
         if self.training_stage not in STAGES:
             known = ", ".join(STAGES)
             raise _invalid(
@@ -116,6 +126,20 @@ class CheckpointConfig:
             if wanted:
                 raise _invalid(f"{entry.name} must be {wanted}, got {shown(value)}", entry.name)
 
+    def _check_margins(self) -> None:
+        margins = self.refusal_margins
+        if margins and len(margins) != len(self.rates):
+            raise _invalid(
+                f"refusal_margins has {len(margins)} numbers for {len(self.rates)} rates",
+                "refusal_margins",
+                "Give one for each rate, or leave it empty",
+            )
+        for value in (*margins, self.text_refusal_margin or 0.0):
+            if not 0 <= value < math.inf:
+                raise _invalid(
+                    f"a refusal margin is {value}; it must be from 0 on", "refusal_margins"
+                )
+
     def _check_kind(self) -> None:
         if self.kind not in KINDS:
             known = ", ".join(KINDS)
@@ -136,6 +160,12 @@ class CheckpointConfig:
     def n_mem(self) -> int:
         """Rows of a latent: of the longest one, where short passages get fewer."""
         return self.doc_max_length // self.compr_rate
+
+    @property
+    def refusal_margin(self) -> float:
+        """Of `refusal_margins`, that of `compr_rate`."""
+        margins = self.refusal_margins
+        return margins[self.rates.index(self.compr_rate)] if margins else 0.0
 
     @property
     def added(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,14 @@ from clara.model.opening import Opening
 from clara.model.sampling import Sampling, choose
 
 
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A token that begins an answer only where it leads every other by more than so much."""
+
+    token: int
+    nats: float
+
+
 class Decoding:
     """A cache, and the next step's input. Prompts are filled on the left.
 
@@ -21,6 +30,7 @@ class Decoding:
         prompts: input embeddings (tokens, width), of any lengths.
         sampling: how ids are chosen.
         opening: of this model; what the prompts begin with in common is not computed again.
+        lowered: the first id of each answer is chosen with this one's logit lowered.
     """
 
     def __init__(
@@ -29,11 +39,13 @@ class Decoding:
         prompts: Sequence[Tensor],
         sampling: Sampling,
         opening: Opening | None = None,
+        lowered: Lowered | None = None,
     ) -> None:
         lengths = [len(prompt) for prompt in prompts]
         longest = max(lengths)
         known = 0 if opening is None else opening.worth(prompts)
         self._model = model
+        self._lowered = lowered
         self._temperature = sampling.temperature
         self._sources = sampling.sources(len(prompts))
         self._cache = DynamicCache(config=model.config)
@@ -58,7 +70,11 @@ class Decoding:
                 position_ids=self._positions(),
                 **keeping(trunk, self._cache),
             ).last_hidden_state[:, -1]
-            ids = choose(head_of(self._model)(hidden), self._temperature, self._sources)
+            logits = head_of(self._model)(hidden)
+            if self._lowered is not None:
+                logits[:, self._lowered.token] -= self._lowered.nats
+                self._lowered = None
+            ids = choose(logits, self._temperature, self._sources)
             self._advance(ids)
         found: list[int] = ids.tolist()
         return found

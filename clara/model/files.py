@@ -64,11 +64,17 @@ def expected(value: object, annotation: str) -> str | None:
     if annotation == "tuple[int, ...]":
         fits = isinstance(value, list | tuple) and all(map(_is_count, value))
         return None if fits else "a list of whole numbers from 1 on"
+    if annotation == "tuple[float, ...]":
+        fits = isinstance(value, list | tuple) and all(map(_is_number, value))
+        return None if fits else "a list of numbers"
     if annotation == "float | None":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if value is None or number else "a number or null"
+        return None if value is None or _is_number(value) else "a number or null"
     wanted = {"str": str, "bool": bool}[annotation]
     return None if isinstance(value, wanted) else _WORDS[wanted]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_count(value: object) -> bool:

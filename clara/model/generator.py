@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from clara.errors import Cancelled, CheckpointMismatch, InvalidText, TextTooLong
 from clara.model.backbone import embedding_of
-from clara.model.decoding import Decoding
+from clara.model.decoding import Decoding, Lowered
 from clara.model.opening import Openings
 from clara.model.pieces import Pieces
 from clara.model.sampling import GREEDY, Sampling
@@ -38,6 +38,18 @@ class Generated:
     """The model ended its answer itself; False where `max_new_tokens` or the context ended it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hesitant:
+    """By how much a refusal must lead what else could be answered, by what is read."""
+
+    from_text: Lowered | None = None
+    from_latents: Lowered | None = None
+
+
+HESITANT_NEVER = Hesitant()
+"""A refusal is said where it is the likeliest."""
+
+
 @dataclass(frozen=True)
 class _Options:
     """What one decoding is run with."""
@@ -46,6 +58,7 @@ class _Options:
     max_new_tokens: int
     should_stop: ShouldStop | None
     sampling: Sampling
+    lowered: Lowered | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,8 @@ class Generator:
     """(width,): added to every row of a latent, where latents are kept around zero."""
     openings: Openings | None = None
     """Of prompts, computed once; None while the models' weights still change."""
+    hesitant: Hesitant = HESITANT_NEVER
+    """What it takes for `model` to refuse a question."""
 
     def answer_from_latents(
         self,
@@ -96,7 +111,8 @@ class Generator:
         """
         start = perf_counter()
         prompt = self.prompt_from_latents(question, latents)
-        chosen = _Options(self.model, max_new_tokens, should_stop, sampling)
+        lowered = self.hesitant.from_latents
+        chosen = _Options(self.model, max_new_tokens, should_stop, sampling, lowered)
         return self._answer(prompt, chosen, start, on_token)
 
     def answer_from_text(
@@ -113,7 +129,8 @@ class Generator:
         start = perf_counter()
         prompt = self.prompt_from_text(question, passages)
         reader = self.model if self.reads_text else self.text_model
-        chosen = _Options(reader, max_new_tokens, should_stop, sampling)
+        lowered = self.hesitant.from_text if self.reads_text else None
+        chosen = _Options(reader, max_new_tokens, should_stop, sampling, lowered)
         return self._answer(prompt, chosen, start, on_token)
 
     def prompt_from_latents(self, question: str, latents: Sequence[Tensor]) -> Tensor:
@@ -161,6 +178,7 @@ class Generator:
         on_ids: Callable[[list[int]], None] | None = None,
         should_stop: ShouldStop | None = None,
         sampling: Sampling = GREEDY,
+        lowered: Lowered | None = None,
     ) -> list[list[int]]:
         """Token ids for prompts (tokens, width), run as one batch.
 
@@ -171,13 +189,14 @@ class Generator:
             on_ids: called with the new id of every prompt, once per step.
             should_stop: asked before every step.
             sampling: the most likely tokens unless given.
+            lowered: as `hesitant` says, where the prompts ask questions.
         Returns:
             New ids per prompt, up to and with its end token.
         Raises:
             TextTooLong: a prompt leaves no room in the base's context.
             Cancelled: `should_stop` said so.
         """
-        chosen = _Options(model or self.model, max_new_tokens, should_stop, sampling)
+        chosen = _Options(model or self.model, max_new_tokens, should_stop, sampling, lowered)
         answers: list[list[int]] = [[] for _ in prompts]
         for ids in self._steps(prompts, chosen):
             if on_ids is not None:
@@ -196,6 +215,7 @@ class Generator:
         max_new_tokens: int,
         model: PreTrainedModel | None = None,
         sampling: Sampling = GREEDY,
+        lowered: Lowered | None = None,
     ) -> Iterator[str]:
         """The text for one prompt (tokens, width), piece by piece, as the caller asks for it.
 
@@ -204,7 +224,7 @@ class Generator:
         `generate`.
         """
         pieces = Pieces(self.tokens.decode)
-        chosen = _Options(model or self.model, max_new_tokens, None, sampling)
+        chosen = _Options(model or self.model, max_new_tokens, None, sampling, lowered)
         for (token,) in self._steps([prompt], chosen):
             if piece := pieces.put(token):
                 yield piece
@@ -227,7 +247,7 @@ class Generator:
                 remedy="Use fewer or shorter passages",
             )
         opening = self.openings.of(chosen.model) if self.openings else None
-        decoding = Decoding(chosen.model, prompts, chosen.sampling, opening)
+        decoding = Decoding(chosen.model, prompts, chosen.sampling, opening, chosen.lowered)
         for _ in range(min(chosen.max_new_tokens, self.context - longest)):
             if chosen.should_stop is not None and chosen.should_stop():
                 raise Cancelled("the answer was cancelled")
@@ -252,6 +272,7 @@ class Generator:
             on_ids=take,
             should_stop=chosen.should_stop,
             sampling=chosen.sampling,
+            lowered=chosen.lowered,
         )
         if on_token is not None and (piece := pieces.end()):
             on_token(piece)

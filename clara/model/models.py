@@ -21,9 +21,10 @@ from clara.model.backbone import (
 )
 from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.model.compressor import Compressor
+from clara.model.decoding import Lowered
 from clara.model.fingerprints import fingerprint, weights_hash
 from clara.model.fit import hash_of_base
-from clara.model.generator import Generator
+from clara.model.generator import Generator, Hesitant
 from clara.model.hub import local_folder
 from clara.model.kinds import LatentKind, MemoryKind
 from clara.model.lora import Adapter, merged
@@ -31,6 +32,7 @@ from clara.model.pooled import PooledKind, check_pooling, middle_of, pooling_fro
 from clara.model.reasoner import QueryReasoner
 from clara.model.scoring import score
 from clara.model.tokens import Tokens
+from clara.wording import NOT_IN_DOCUMENTS
 
 BATCH_TOKENS = (512, 16_384)
 """Token places of one compressor pass, on a CPU and on a GPU.
@@ -187,4 +189,14 @@ def generator_of(model: PreTrainedModel, backbone: Backbone, config: CheckpointC
         context=backbone.context,
         ends=frozenset([*listed, backbone.tokens.eos]),
         center=middle_of(embedding, backbone.tokens.base_size).mean if pooled else None,
+        hesitant=_hesitant(backbone.tokens, config),
     )
+
+
+def _hesitant(tokens: Tokens, config: CheckpointConfig) -> Hesitant:
+    (first, *_), *_ = tokens.encode([NOT_IN_DOCUMENTS])
+
+    def by(nats: float | None) -> Lowered | None:
+        return Lowered(first, nats) if nats else None
+
+    return Hesitant(by(config.text_refusal_margin), by(config.refusal_margin))

@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from clara.errors import InvalidTraining
 from clara.model.backbone import Backbone, embedding_of
-from clara.model.checkpoint import Checkpoint
+from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.model.models import backbone_of
 from clara.model.pooled import Pooling, initial_pooling, pooling_from
 from clara.training.changed import Vocabulary, vocabulary
@@ -63,7 +64,7 @@ def begin(
 
     trainee = Trainee(
         backbone,
-        start.config,
+        _config_of(start, config),
         objective=objective_of,
         pooling=_poolings(config, start, backbone, records),
         dropout=config.dropout,
@@ -75,6 +76,13 @@ def begin(
         trainee.train_memory_rows()
     objective = _objective(config, trainee)
     return trainee.train(), objective
+
+
+def _config_of(start: Checkpoint, config: StageConfig) -> CheckpointConfig:
+    """Without what was measured of a generator that is about to change."""
+    if isinstance(config, EndToEndConfig) and not config.answer_weight:
+        return start.config
+    return replace(start.config, text_refusal_margin=None, refusal_margins=())
 
 
 def _check_start(config: StageConfig, start: Checkpoint) -> None:

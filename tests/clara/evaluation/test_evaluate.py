@@ -18,6 +18,8 @@ from clara.evaluation.evaluate import evaluate
 from clara.evaluation.latents import PassageLatents
 from clara.evaluation.options import Options, Ranker, Reader, Reading, Setting
 from clara.model.checkpoint import untrained
+from clara.model.decoding import Lowered
+from clara.model.generator import Hesitant
 from clara.model.models import Models
 from clara.wording import NOT_IN_DOCUMENTS
 
@@ -87,6 +89,29 @@ def test_text_is_read_by_the_base_or_by_the_generator(
         prompt = models.generator.prompt_from_text(record.question, read)
         (ids,) = models.generator.generate([prompt], max_new_tokens=FEW)
         assert other.prediction == models.generator.text_of(ids)
+
+
+@pytest.mark.parametrize("mode", [Reading.LATENT, Reading.TEXT])
+def test_a_refusal_must_lead_by_what_the_checkpoint_says(
+    models: Models, records: list[Record], mode: Reading
+) -> None:
+    asked = options(mode=mode, reader=Reader.GENERATOR)
+    free = evaluate(models, records, asked).rows
+    question, read = records[0].question, [records[0].docs[i] for i in free[0].ranking.selected]
+    prompt = (
+        models.generator.prompt_from_text(question, read)
+        if mode is Reading.TEXT
+        else models.generator.prompt_from_latents(question, latents_of(models, read))
+    )
+    ((first,),) = models.generator.generate([prompt], max_new_tokens=1)
+    hesitant = Hesitant(Lowered(first, 1e9), Lowered(first, 1e9))
+    slow = replace(models, generator=replace(models.generator, hesitant=hesitant))
+    assert evaluate(slow, records, asked).rows[0].prediction != free[0].prediction
+    base = options(mode=Reading.TEXT)
+    predictions = [
+        [row.prediction for row in evaluate(m, records, base).rows] for m in (models, slow)
+    ]
+    assert predictions[0] == predictions[1]
 
 
 def test_without_documents_nothing_is_compressed_and_only_the_question_is_read(

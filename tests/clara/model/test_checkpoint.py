@@ -70,10 +70,27 @@ def test_auto_reads_latents_of_a_trained_checkpoint_unless_text_was_measured_to_
     assert text.auto_mode is replace(trained, trained=False).auto_mode is Mode.TEXT
 
 
-def test_fields_that_came_later_change_no_hash_until_they_are_set(trained: Checkpoint) -> None:
-    assert not {"min_score", "reads_text", "prefers_text", "latent_weight"} & set(
-        trained.config.numbers()
+def test_every_rate_has_a_refusal_margin_of_its_own(tmp_path: Path, trained: Checkpoint) -> None:
+    config = CheckpointConfig(
+        "b",
+        compr_rate=4,
+        doc_max_length=32,
+        different_mem_tokens=False,
+        kind="pooled",
+        rates=(4, 8),
+        refusal_margins=(1, 2.5),
     )
+    assert (config.refusal_margin, replace(config, compr_rate=8).refusal_margin) == (1, 2.5)
+    assert trained.config.refusal_margin == 0
+    measured = replace(trained.config, text_refusal_margin=0.5, refusal_margins=(1.5,))
+    found = load(save(replace(trained, config=measured), tmp_path / "measured")).config
+    assert (found.text_refusal_margin, found.refusal_margins) == (0.5, (1.5,))
+
+
+def test_fields_that_came_later_change_no_hash_until_they_are_set(trained: Checkpoint) -> None:
+    later_ones = {"min_score", "reads_text", "prefers_text", "latent_weight"}
+    later_ones |= {"text_refusal_margin", "refusal_margins"}
+    assert not later_ones & set(trained.config.numbers())
     later = replace(trained.config, min_score=0.2)
     assert later.numbers() == {**trained.config.numbers(), "min_score": 0.2}
 
@@ -196,6 +213,10 @@ def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         ({"compr_rate": 0}, "compr_rate must be a whole number from 1 on, got 0"),
         ({"doc_max_length": "32"}, "doc_max_length must be a whole number from 1 on, got '32'"),
         ({"compr_rate": 64, "floor_rows": True}, "leaves no memory token for 32 tokens"),
+        ({"refusal_margins": [1.0, 2.0]}, "refusal_margins has 2 numbers for 1 rates"),
+        ({"refusal_margins": [-1.0]}, "a refusal margin is -1.0; it must be from 0 on"),
+        ({"text_refusal_margin": float("nan")}, "a refusal margin is nan"),
+        ({"refusal_margins": ["1"]}, "refusal_margins must be a list of numbers, got"),
         ({"training_stage": "stage9"}, "training_stage is 'stage9'; known are untrained, stage1"),
     ],
 )

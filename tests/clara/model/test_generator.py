@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from clara.errors import Cancelled, CheckpointMismatch, TextTooLong
+from clara.model.backbone import head_of
+from clara.model.checkpoint import Checkpoint
+from clara.model.decoding import Lowered
+from clara.model.generator import HESITANT_NEVER, Generator, Hesitant
 from clara.model.models import Models
 from clara.model.pieces import Pieces
 from clara.model.sampling import Sampling
+from clara.wording import NOT_IN_DOCUMENTS
 
 PASSAGES = ["The harbour wall was built in 1874.", "Tea reached the market."]
 
@@ -133,6 +140,78 @@ def test_a_memory_token_in_a_question_does_not_move_the_latents(models: Models) 
         "Is <MEM0> or <SEP> or <|im_end|> here?", latents, max_new_tokens=5
     )
     assert len(found.token_ids) == 5
+
+
+# -- refusing
+
+
+def led(models: Models, prompt: Tensor) -> tuple[int, float]:
+    """What an answer begins with, and by how many nats it leads the next."""
+    (ids,) = models.generator.generate([prompt], max_new_tokens=1)
+    states = models.generator.model.base_model(inputs_embeds=prompt[None]).last_hidden_state
+    logits = head_of(models.generator.model)(states[0, -1]).float()
+    best, next_best = logits.topk(2).values.tolist()
+    return ids[0], best - next_best
+
+
+def test_a_lowered_token_begins_an_answer_only_where_it_leads_by_as_much(models: Models) -> None:
+    prompt = models.generator.prompt_from_text("Who?", PASSAGES)
+    free = models.generator.generate([prompt], max_new_tokens=9)
+    first, lead = led(models, prompt)
+
+    def told(nats: float) -> list[list[int]]:
+        lowered = Lowered(first, nats)
+        return models.generator.generate([prompt], max_new_tokens=9, lowered=lowered)
+
+    assert told(lead * 0.9) == free
+    (other,) = told(lead * 1.1)
+    assert other[0] != first
+
+
+def test_a_token_is_lowered_at_the_beginning_alone_and_for_each_of_a_batch(models: Models) -> None:
+    prompts = [models.generator.prompt_from_text("Who?", PASSAGES[:n]) for n in (0, 1, 2)]
+    free = models.generator.generate(prompts, max_new_tokens=6)
+    (second, *_) = (row[1] for row in free if row[1] != row[0])
+    same = models.generator.generate(prompts, max_new_tokens=6, lowered=Lowered(second, 1e9))
+    assert [ids for ids in free if ids[0] != second] == [
+        found for ids, found in zip(free, same, strict=True) if ids[0] != second
+    ]
+    gone = Lowered(free[0][0], 1e9)
+    together = models.generator.generate(prompts, max_new_tokens=6, lowered=gone)
+    assert all(ids[0] != gone.token for ids in together)
+    alone = [models.generator.generate([p], max_new_tokens=6, lowered=gone)[0] for p in prompts]
+    assert together == alone
+
+
+def test_text_and_latents_have_margins_of_their_own_and_the_base_has_none(models: Models) -> None:
+    latents = models.compressor.compress(PASSAGES)
+    plain = replace(models.generator, reads_text=True)
+
+    def firsts(generator: Generator) -> tuple[int, int]:
+        text = generator.answer_from_text("Who?", PASSAGES, max_new_tokens=1)
+        latent = generator.answer_from_latents("Who?", latents, max_new_tokens=1)
+        return text.token_ids[0], latent.token_ids[0]
+
+    text, latent = firsts(plain)
+    never = Hesitant(from_text=Lowered(text, 1e9), from_latents=Lowered(latent, 1e9))
+    other = firsts(replace(plain, hesitant=never))
+    assert other[0] != text
+    assert other[1] != latent
+    assert firsts(replace(plain, hesitant=replace(never, from_latents=None))) == (other[0], latent)
+    base = replace(models.generator, reads_text=False)
+    untold = base.answer_from_text("Who?", PASSAGES, max_new_tokens=1).token_ids[0]
+    mute = replace(base, hesitant=Hesitant(from_text=Lowered(untold, 1e9)))
+    assert mute.answer_from_text("Who?", PASSAGES, max_new_tokens=1).token_ids[0] == untold
+
+
+def test_a_checkpoint_says_by_how_much_a_refusal_must_lead(
+    trained: Checkpoint, opened: Callable[..., Models]
+) -> None:
+    measured = replace(trained.config, text_refusal_margin=1.5, refusal_margins=(0.5,))
+    found = opened(replace(trained, config=measured)).generator
+    (first, *_), *_ = found.tokens.encode([NOT_IN_DOCUMENTS])
+    assert found.hesitant == Hesitant(Lowered(first, 1.5), Lowered(first, 0.5))
+    assert opened(trained).generator.hesitant == HESITANT_NEVER
 
 
 def test_a_stream_gives_the_ids_of_generate_as_text_step_by_step(models: Models) -> None:

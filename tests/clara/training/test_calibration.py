@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from clara.model.checkpoint import load
+from clara.model.decoding import Lowered
 from clara.model.models import Models, load_models
-from clara.training.calibration import least_score
+from clara.training.calibration import least_score, refusal_leads, refusal_margin
 from clara.training.records import QuestionRecord
+from clara.wording import NOT_IN_DOCUMENTS
 from tests.tiny import SENTENCES, tiny_checkpoint
 
 
@@ -20,6 +24,13 @@ def models(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
 def record(*positives: int) -> QuestionRecord:
     documents = tuple(text[:60] for text in SENTENCES[:4])
     return QuestionRecord("q", "", "Who came to the harbour?", documents, "tea", positives)
+
+
+def prompt(models: Models, asked: QuestionRecord, text: bool) -> Tensor:
+    if text:
+        return models.generator.prompt_from_text(asked.question, asked.documents)
+    blocks = models.compressor.compress(list(asked.documents))
+    return models.generator.prompt_from_latents(asked.question, blocks)
 
 
 def test_all_right_passages_but_a_share_reach_it(models: Models) -> None:
@@ -38,3 +49,31 @@ def test_wrong_passages_do_not_count(models: Models) -> None:
 def test_without_right_passages_there_is_none(models: Models) -> None:
     with pytest.raises(ValueError, match="which documents hold its answer"):
         least_score(models, [record()])
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_margin_lets_so_many_answerable_questions_be_refused_and_no_more(
+    models: Models, text: bool
+) -> None:
+    records = [replace(record(at % 4), question=f"Who came {at} times?") for at in range(10)]
+    leads = sorted(refusal_leads(models, [prompt(models, one, text) for one in records]))
+    half = refusal_margin(models, [*records, record()], text=text, most=0.5)
+    assert half == 0.0 or sum(lead > half for lead in leads) <= 5
+    assert half <= refusal_margin(models, records, text=text, most=0.0)
+    assert leads[-1] <= refusal_margin(models, records, text=text, most=0.0)
+
+
+def test_a_lead_is_over_the_best_of_all_other_tokens(models: Models) -> None:
+    asked = models.generator.prompt_from_text("Who?", ["Tea."])
+    (lead,) = refusal_leads(models, [asked])
+    (first, *_), *_ = models.tokens.encode([NOT_IN_DOCUMENTS])
+    lowered = [Lowered(first, lead + sign * 0.01) for sign in (1, -1)]
+    told = [
+        models.generator.generate([asked], max_new_tokens=1, lowered=one)[0][0] for one in lowered
+    ]
+    assert told[0] != first == told[1]
+
+
+def test_a_margin_needs_questions_whose_answers_are_there(models: Models) -> None:
+    with pytest.raises(ValueError, match="which documents hold its answer"):
+        refusal_margin(models, [record()], text=True)

@@ -66,6 +66,8 @@ def test_the_recipe_makes_one_checkpoint_that_answers_at_every_rate(
     assert made.config.rates == (2, 4, 16)
     assert made.config.min_score is not None
     assert made.config.reads_text
+    assert made.config.text_refusal_margin is not None
+    assert len(made.config.refusal_margins) == 3
     assert set(made.pooling) == {"compressor", "reasoner"}
     assert set(made.adapters) == {"generator", "reasoner"}
     for rate in made.config.rates:

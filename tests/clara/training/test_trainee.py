@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -141,6 +142,27 @@ def test_stage_2_on_text_alone_moves_the_generator_alone(begun: Begun) -> None:
     text = config(2, new_generator=False, text_share=1)
     trainee, objective = begun(text, as_checkpoint(first))
     assert moved(trainee, objective, questions()) == {"generator"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "stays"),
+    [
+        (1, {}, False),
+        (2, {"new_generator": False}, False),
+        (3, {}, False),
+        (3, {"answer_weight": 0.0, "retrieval_weight": 1.0}, True),
+    ],
+)
+def test_what_was_measured_of_a_generator_lasts_until_it_is_trained(
+    begun: Begun, stage: int, changes: dict[str, Any], stays: bool
+) -> None:
+    first, _ = begun(config(1, "pooled"))
+    start = as_checkpoint(first, "stage2")
+    margins = {"text_refusal_margin": 1.5, "refusal_margins": (0.5, 2.0)}
+    measured = replace(start, config=replace(start.config, **margins))
+    trainee, _ = begun(config(stage, "pooled", **changes), measured)
+    kept = (trainee.config.text_refusal_margin, trainee.config.refusal_margins)
+    assert kept == ((1.5, (0.5, 2.0)) if stays else (None, ()))
 
 
 @pytest.mark.parametrize("kind", ["memory", "pooled"])
