@@ -175,7 +175,7 @@ def test_the_base_is_the_named_one_or_the_checkpoints_or_the_default(
 def test_the_command_line_reaches_the_evaluation(
     tmp_path: Path, questions: Path, folder: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "settings", lambda: Settings(home=tmp_path))
+    monkeypatch.setattr(cli.evaluating, "settings", lambda: Settings(home=tmp_path))
     out = tmp_path / "out.json"
     given = ["--checkpoint", folder, "--base", str(base), "--device", "cpu", "--mode", "text"]
     given += ["--setting", "oracle", "--ranker", "given", "--top-k", "2", "--limit", "1"]

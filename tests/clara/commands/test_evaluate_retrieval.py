@@ -186,7 +186,7 @@ def test_the_command_line_reaches_it_and_files_go_where_they_went(
     config: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "settings", lambda: config)
+    monkeypatch.setattr(cli.evaluating, "settings", lambda: config)
     monkeypatch.chdir(tmp_path)
     given = ["--checkpoint", folder, "--base", str(base), "--device", "cpu", "--json", "out.json"]
     given += ["--limit", "1", "--dense", "latents", "--among", "own", "--plot", "out.png"]

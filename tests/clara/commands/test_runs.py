@@ -182,7 +182,7 @@ def command(*words: str) -> Any:
 def test_the_commands_list_and_retry(
     client: Client, db: OpenDb, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "console", console)
+    monkeypatch.setattr(cli.runs, "console", console)
     run_id = failed(db)
     assert command("list", "--status", "failed", "--code", "out-of-memory").exit_code == 0
     assert str(run_id) in printed(console)

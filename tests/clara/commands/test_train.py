@@ -41,7 +41,7 @@ def ask(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
         seen.append(request)
 
     monkeypatch.setattr("clara.commands.train.train", run)
-    monkeypatch.setattr(cli, "settings", lambda: Settings(home=tmp_path))
+    monkeypatch.setattr(cli.training, "settings", lambda: Settings(home=tmp_path))
 
     def go(stage: int, *options: str) -> Request:
         start = ["--base", "base"] if stage == 1 else ["--checkpoint", str(tmp_path / "kept")]
@@ -163,9 +163,9 @@ def test_a_later_stage_needs_a_checkpoint(tmp_path: Path, data: Path) -> None:
 def test_a_stage_is_trained_watched_and_followed_by_the_next(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "settings", lambda: Settings(home=tmp_path))
+    monkeypatch.setattr(cli.training, "settings", lambda: Settings(home=tmp_path))
     console = Console(width=300, force_terminal=False)
-    monkeypatch.setattr(cli, "console", console)
+    monkeypatch.setattr(cli.training, "console", console)
     base, out = tiny_base(tmp_path / "base"), tmp_path / "one"
     argv = ["train", "stage1", "--data", str(data), "--dev", str(data), "--out", str(out)]
     argv += ["--base", str(base), "--compr-rate", "4", "--doc-max-length", "32", "--lora-r", "2"]
@@ -211,7 +211,7 @@ def test_processes_and_a_configuration_reach_the_launcher(
 
     assert callable(launch)
     monkeypatch.setattr("clara.training.launch.launch", fake)
-    monkeypatch.setattr(cli, "settings", lambda: Settings(home=tmp_path, torch_threads=3))
+    monkeypatch.setattr(cli.training, "settings", lambda: Settings(home=tmp_path, torch_threads=3))
     hosts = tmp_path / "hosts.yaml"
     hosts.touch()
     argv = ["train", "stage1", "--data", str(data), "--out", str(tmp_path / "out"), "--base", "b"]
