@@ -31,6 +31,9 @@ ROLES = ("compressor", "reasoner", "generator")
 KINDS = ("memory", "pooled")
 """How latents are made: memory tokens as published, or weighted means over windows."""
 
+INTERACTIONS = ("mean", "late")
+"""By their mean rows, or each row of a question with the row of a passage that is nearest."""
+
 MIN_SCORE = 0.55
 """Least cosine of checkpoints that say nothing of it, such as the published ones."""
 
@@ -46,6 +49,7 @@ _LATER: Mapping[str, Any] = {
     "prefers_text": False,
     "min_score": None,
     "latent_weight": None,
+    "interaction": "mean",
     "text_refusal_margin": None,
     "refusal_margins": (),
 }
@@ -89,6 +93,8 @@ class CheckpointConfig:
     latent_weight: float | None = None
     """What latents count in the ranking where words and dense vectors have 1 each, measured on
     training data; None: latents rank alone."""
+    interaction: str = "mean"
+    """One of INTERACTIONS: how pooled latents of question and passage are compared."""
     text_refusal_margin: float | None = None
     """Nats by which a refusal must lead every other answer where text is read, measured on
     training data; None: 0."""
@@ -144,6 +150,11 @@ class CheckpointConfig:
         if self.kind not in KINDS:
             known = ", ".join(KINDS)
             raise _invalid(f"kind is {self.kind!r}; known are {known}", "kind")
+        if self.interaction not in INTERACTIONS:
+            known = ", ".join(INTERACTIONS)
+            raise _invalid(f"interaction is {self.interaction!r}; known are {known}", "interaction")
+        if self.interaction == "late" and self.kind != "pooled":
+            raise _invalid("memory tokens are compared as published", "interaction")
         if self.compr_rate not in self.rates:
             raise _invalid(
                 f"rate {self.compr_rate} is none of those this checkpoint was trained for: "

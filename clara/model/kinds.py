@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from clara.model.tokens import Tokens
 
@@ -33,8 +35,27 @@ class LatentKind(Protocol):
         ...
 
     def vector(self, block: Tensor) -> Tensor:
-        """What the score compares: one vector, of one size for all blocks."""
+        """One vector, of one size for all blocks: what a dense index of latents compares."""
         ...
+
+    def compare(self, query: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        """Scores (blocks,) of a query latent against one or more blocks, float32, in [-1, 1].
+
+        Gradients reach both sides.
+        """
+        ...
+
+
+def cosine(queries: Tensor, documents: Tensor) -> Tensor:
+    """Cosine of vectors, in float32; gradients reach both sides.
+
+    Args:
+        queries: (..., 1, size) or a shape that broadcasts against `documents`.
+        documents: (..., n, size).
+    Returns:
+        (..., n), in [-1, 1].
+    """
+    return cosine_similarity(queries.float(), documents.float(), dim=-1)
 
 
 @dataclass(frozen=True)
@@ -58,3 +79,7 @@ class MemoryKind:
     def vector(self, block: Tensor) -> Tensor:
         """The block flattened in row order: (n_mem * width,)."""
         return block.flatten()
+
+    def compare(self, query: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        """Cosines of the flattened blocks, as published."""
+        return cosine(self.vector(query), torch.stack([self.vector(block) for block in blocks]))

@@ -156,6 +156,8 @@ def kind_of(backbone: Backbone, checkpoint: Checkpoint, role: str) -> LatentKind
         embedding=embedding,
         middle=middle_of(embedding, backbone.tokens.base_size),
         contextual=owner in checkpoint.adapters,
+        late=config.interaction == "late",
+        asks=config.interaction == "late" and role == "reasoner",
     )
 
 

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara.errors import InvalidCheckpoint
 from clara.model.backbone import filled
-from clara.model.kinds import States
+from clara.model.kinds import States, cosine
 from clara.model.tokens import Tokens
 from clara.model.windows import WAVES, pooled
 
@@ -82,13 +82,19 @@ class PooledKind:
     middle: Middle
     contextual: bool
     """Whether the gate may be open; without it no pass through the model is needed."""
+    late: bool = False
+    """Compare token by token (arXiv:2004.12832), and not by the mean row."""
+    asks: bool = False
+    """Where `late`: whether this makes query latents, a row per token, as long as it counts."""
 
     def ids(self, texts: Sequence[str], *, cut: bool = False) -> list[list[int]]:
         """`<ENC>` bos text eos; of a text that was cut, the last id is not pooled either."""
         return self.tokens.passage_ids(texts, cut=cut)
 
     def rows(self, sequence: Sequence[int]) -> int:
-        """One for every window of the text."""
+        """One for every window of the text; of a late question, one for every token."""
+        if self.asks:
+            return len(sequence) - sum(WRAPPING)
         return math.ceil((len(sequence) - sum(WRAPPING)) / self.rate)
 
     def blocks(self, states: States, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -103,6 +109,9 @@ class PooledKind:
             context = _unit(pad_sequence(seen, batch_first=True).float())
             token_states = token_states + self.pooling.gate * self.middle.size * context
         weights = self.pooling.weights[ids].exp() * there
+        if self.asks:
+            counted = weights.unsqueeze(-1) * _length_one(token_states)
+            return [counted[i, : self.rows(row)] for i, row in enumerate(sequences)]
         rows = pooled(token_states, weights, lengths, self.rate, self.pooling.order)
         rows = rows.to(self.embedding.dtype)
         return [rows[i, : self.rows(row)] for i, row in enumerate(sequences)]
@@ -110,6 +119,20 @@ class PooledKind:
     def vector(self, block: Tensor) -> Tensor:
         """The mean row: (width,). So blocks of different lengths and rates can be compared."""
         return block.float().mean(dim=0)
+
+    def compare(self, query: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+        """Cosines of mean rows; or, `late`, the mean over a question's tokens of the best cosine.
+
+        A mean over a hundred rows is mostly what every passage has. Row by row a name in the
+        question meets the one row that holds it.
+        """
+        if not self.late:
+            return cosine(self.vector(query), torch.stack([self.vector(b) for b in blocks]))
+        rows = _length_one(torch.cat(list(blocks)).float())
+        found = torch.split(rows @ query.to(rows).T, [len(block) for block in blocks])
+        best: Tensor = torch.stack([part.amax(dim=0) for part in found]).sum(dim=1)
+        total: Tensor = query.float().norm(dim=1).sum()
+        return best / total.clamp(min=_LEAST)
 
 
 def middle_of(embedding: Tensor, base_size: int) -> Middle:
@@ -177,6 +200,14 @@ def pooling_from(tensors: Mapping[str, Tensor], device: torch.device) -> Pooling
     """What a checkpoint keeps of one role."""
     kept = {name: tensors[name].to(device, torch.float32) for name in TENSORS}
     return Pooling(**kept)
+
+
+_LEAST = 1e-6
+"""Keeps a question of no weight from dividing by 0."""
+
+
+def _length_one(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1)
 
 
 def _unit(states: Tensor) -> Tensor:

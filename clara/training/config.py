@@ -169,6 +169,9 @@ class EndToEndConfig(StageConfig):
     """Of a contrastive loss on `pos_index` beside the answer's; 0 as published."""
     answer_weight: float = Field(default=1.0, ge=0)
     """Of the answer's loss; at 0 nothing is generated, and only the query reasoner learns."""
+    interaction: Literal["mean", "late"] | None = None
+    """How pooled latents of question and passage are compared from now on, by their mean rows or
+    row by row; None: as the checkpoint does."""
 
     @model_validator(mode="after")
     def _learns(self) -> EndToEndConfig:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad as padded
 
 from clara.model.kinds import LatentKind
-from clara.model.scoring import cosine
+from clara.model.scoring import score
 from clara.model.tokens import Tokens
 from clara.model.topk import select
 from clara.training import losses
@@ -126,9 +126,7 @@ class EndToEnd:
         with torch.no_grad():
             blocks, _ = trainee.compress("compressor", example.candidates, rate=example.rate)
         (query,), _ = trainee.compress("reasoner", [example.asked], rate=example.rate)
-        kind = trainee.kind("compressor", example.rate)
-        vectors = torch.stack([kind.vector(block) for block in blocks])
-        return blocks, cosine(kind.vector(query).unsqueeze(0), vectors)
+        return blocks, score(trainee.kind("compressor", example.rate), query, blocks)
 
     def _chosen(
         self, example: Choice, blocks: Sequence[Tensor], scores: Tensor

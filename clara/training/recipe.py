@@ -48,7 +48,7 @@ OWN: dict[Stage, dict[str, Any]] = {
         "text_share": 0.4,
         "rate_weights": RATE_WEIGHTS,
     },
-    Stage.END_TO_END: {"retrieval_weight": 1.0, "answer_weight": 0.0},
+    Stage.END_TO_END: {"retrieval_weight": 1.0, "answer_weight": 0.0, "interaction": "late"},
 }
 """What each stage does in a way of its own."""
 

@@ -80,9 +80,12 @@ def begin(
 
 def _config_of(start: Checkpoint, config: StageConfig) -> CheckpointConfig:
     """Without what was measured of a generator that is about to change."""
-    if isinstance(config, EndToEndConfig) and not config.answer_weight:
-        return start.config
-    return replace(start.config, text_refusal_margin=None, refusal_margins=())
+    found = start.config
+    if isinstance(config, EndToEndConfig):
+        found = replace(found, interaction=config.interaction or found.interaction)
+        if not config.answer_weight:
+            return found
+    return replace(found, text_refusal_margin=None, refusal_margins=())
 
 
 def _check_start(config: StageConfig, start: Checkpoint) -> None:

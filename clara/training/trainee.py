@@ -77,6 +77,8 @@ class Trainee(nn.Module):
             embedding=embedding_of(self.model).weight,
             middle=self._middle,
             contextual=self.adapters.has(owner),
+            late=self.config.interaction == "late",
+            asks=self.config.interaction == "late" and role == "reasoner",
         )
 
     def train_memory_rows(self) -> None:

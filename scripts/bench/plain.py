@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from clara.model.backbone import Backbone
 from clara.model.generator import Generator
+from clara.model.kinds import cosine
 from clara.model.lora import ALPHA_PER_RANK, Adapter, block_linears
-from clara.model.scoring import cosine
 from clara.model.tokens import Tokens
 from clara.training.adapters import Switch
 

@@ -89,7 +89,7 @@ def test_every_rate_has_a_refusal_margin_of_its_own(tmp_path: Path, trained: Che
 
 def test_fields_that_came_later_change_no_hash_until_they_are_set(trained: Checkpoint) -> None:
     later_ones = {"min_score", "reads_text", "prefers_text", "latent_weight"}
-    later_ones |= {"text_refusal_margin", "refusal_margins"}
+    later_ones |= {"interaction", "text_refusal_margin", "refusal_margins"}
     assert not later_ones & set(trained.config.numbers())
     later = replace(trained.config, min_score=0.2)
     assert later.numbers() == {**trained.config.numbers(), "min_score": 0.2}
@@ -213,6 +213,8 @@ def test_a_place_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         ({"compr_rate": 0}, "compr_rate must be a whole number from 1 on, got 0"),
         ({"doc_max_length": "32"}, "doc_max_length must be a whole number from 1 on, got '32'"),
         ({"compr_rate": 64, "floor_rows": True}, "leaves no memory token for 32 tokens"),
+        ({"interaction": "early"}, "interaction is 'early'; known are mean, late"),
+        ({"interaction": "late"}, "memory tokens are compared as published"),
         ({"refusal_margins": [1.0, 2.0]}, "refusal_margins has 2 numbers for 1 rates"),
         ({"refusal_margins": [-1.0]}, "a refusal margin is -1.0; it must be from 0 on"),
         ({"text_refusal_margin": float("nan")}, "a refusal margin is nan"),

@@ -87,6 +87,58 @@ def test_blocks_of_different_lengths_and_rates_are_compared_by_their_mean_rows(
     assert torch.allclose(found, torch.stack([wanted, torch.tensor(1.0)]), atol=1e-6)
 
 
+def late(checkpoint: Checkpoint) -> Checkpoint:
+    return replace(checkpoint, config=replace(checkpoint.config, interaction="late"))
+
+
+def test_a_late_score_is_the_weighted_mean_of_each_tokens_best_cosine(
+    pooled: Checkpoint, opened: Open
+) -> None:
+    models = opened(late(pooled))
+    question = "Who came from Canton?"
+    (query,), blocks = models.reasoner.encode([question]), models.compressor.compress(SENTENCES[:3])
+    ids = models.tokens.encode([question])[0]
+    assert len(query) == len(ids)
+    weights = pooled.pooling["compressor"]["weights"][ids].exp()
+    assert torch.allclose(query.norm(dim=1), weights, rtol=1e-4)
+    found = models.score(query, blocks)
+    assert found.dtype == torch.float32
+    for block, given in zip(blocks, found, strict=True):
+        cosines = [
+            max(float(torch.nn.functional.cosine_similarity(row, other, dim=0)) for other in block)
+            for row in query
+        ]
+        wanted = (weights * torch.tensor(cosines)).sum() / weights.sum()
+        assert float(given) == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_a_late_score_does_not_go_by_length_and_order_of_rows(
+    pooled: Checkpoint, opened: Open
+) -> None:
+    models = opened(late(pooled), rate=16)
+    (query,), (block,) = models.reasoner.encode(["tea?"]), models.compressor.compress(SENTENCES[:1])
+    other = block.flip(0) * torch.rand(len(block), 1).add(0.1)
+    found = models.score(query, [block, other, torch.cat([block, block])])
+    assert torch.allclose(found, found[:1], atol=1e-6)
+    assert models.score(query, [block.bfloat16()]) == pytest.approx(float(found[0]), abs=0.01)
+
+
+def test_late_interaction_changes_no_latent_of_a_passage(pooled: Checkpoint, opened: Open) -> None:
+    plain, other = opened(pooled), opened(late(pooled))
+    assert plain.fingerprint == other.fingerprint
+    assert plain.weights_hash != other.weights_hash
+    for a, b in zip(*(m.compressor.compress(SENTENCES[:2]) for m in (plain, other)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_of_a_late_score_reach_the_question(pooled: Checkpoint, opened: Open) -> None:
+    models = opened(late(pooled))
+    query = models.reasoner.encode(["Who came?"])[0].requires_grad_()
+    models.score(query, models.compressor.compress(SENTENCES[:2])).sum().backward()  # type: ignore[no-untyped-call]
+    assert query.grad is not None
+    assert query.grad.abs().sum() > 0
+
+
 def test_rare_tokens_start_with_more_weight_than_frequent_ones() -> None:
     found = initial_pooling([[1, 2], [1, 3], [1, 4]], vocabulary=6, width=3)
     weights = found.weights

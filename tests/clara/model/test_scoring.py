@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clara.model.kinds import LatentKind, MemoryKind
+from clara.model.kinds import LatentKind, MemoryKind, cosine
 from clara.model.models import Models
-from clara.model.scoring import cosine, score
+from clara.model.scoring import score
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,8 +14,9 @@ from clara.errors import InvalidTraining
 from clara.model.backbone import head_of
 from clara.model.models import load_models
 from clara.training.config import from_dict
+from clara.training.end_to_end import EndToEnd
 from clara.training.probe import Probe
-from clara.training.records import Record
+from clara.training.records import QuestionRecord, Record
 from clara.training.stages import Objective
 from clara.training.target import Target
 from clara.training.trainee import Trainee
@@ -180,6 +182,28 @@ def test_stage_3_moves_reasoner_and_generator_and_leaves_latents_alone(
     before = trainee.compress("compressor", ids)[0][0].detach().clone()
     assert moved(trainee, objective, questions(5)) == {"reasoner", "generator"}
     assert torch.equal(trainee.compress("compressor", ids)[0][0], before)
+
+
+def test_stage_3_may_go_over_to_late_interaction_and_serves_what_it_trained(
+    begun: Begun, base: Path
+) -> None:
+    first, _ = begun(config(1, "pooled"))
+    shaken(first)
+    start = as_checkpoint(first, stage="stage1_2")
+    ranking = {"answer_weight": 0.0, "retrieval_weight": 1.0}
+    trainee, objective = begun(config(3, "pooled", interaction="late", **ranking), start)
+    assert isinstance(objective, EndToEnd)
+    assert moved(trainee, objective, questions(5)) == {"reasoner"}
+    made = as_checkpoint(trainee, stage="stage2")
+    assert made.config.interaction == "late"
+    models = load_models(made, base=base, device="cpu", dtype=torch.float32, rate=4)
+    record = next(one for one in questions(5) if isinstance(one, QuestionRecord))
+    example = replace(objective.example(record, Random(0)), rate=4)  # type: ignore[type-var]  # noqa: S311
+    with torch.no_grad():
+        _, scores = objective._scored(trainee, example)
+    blocks = models.compressor.compress(list(record.documents), cut=True)
+    served = models.score(models.reasoner.encode([record.question])[0], blocks)
+    assert torch.allclose(scores, served, atol=1e-5)
 
 
 @KINDS
