@@ -128,8 +128,9 @@ class PooledKind:
         """
         if not self.late:
             return cosine(self.vector(query), torch.stack([self.vector(b) for b in blocks]))
-        rows = _length_one(torch.cat(list(blocks)).float())
-        found = torch.split(rows @ query.to(rows).T, [len(block) for block in blocks])
+        rows = torch.cat(list(blocks)).float()
+        lengths = rows.norm(dim=1, keepdim=True).clamp(min=_LEAST)
+        found = torch.split(rows @ query.to(rows).T / lengths, [len(block) for block in blocks])
         best: Tensor = torch.stack([part.amax(dim=0) for part in found]).sum(dim=1)
         total: Tensor = query.float().norm(dim=1).sum()
         return best / total.clamp(min=_LEAST)
