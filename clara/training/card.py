@@ -18,7 +18,7 @@ LIMITS = (
     "A base of 135 M parameters reads badly even from text, and numbers are what it gets wrong "
     "first, above all where passages are alike. Latents lose part of what text keeps, the more the "
     "higher the rate. A refusal is a guess: some of the questions that the passages answer are "
-    "refused, and about half of those they do not are answered all the same. Distractors in the "
+    "refused, and most of those they nearly answer are answered all the same. Distractors in the "
     "training data hold no answer, so a passage that contains something like an answer is trusted "
     "too easily."
 )
