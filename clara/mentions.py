@@ -94,7 +94,8 @@ def names_of(question: str) -> Iterator[Match[str]]:
     for match in WORD.finditer(question):
         before = question[: match.start()]
         first = not WORD.search(before) or SENTENCE_END.search(before)
-        if match[0][0].isupper() and not first and max(map(worth, words_of(match[0]))) >= 1:
+        told = max(map(worth, words_of(match[0])), default=0)
+        if match[0][0].isupper() and not first and told >= 1:
             yield match
 
 

@@ -86,15 +86,7 @@ class SentenceEncoder:
 
     def token_states(self, texts: Sequence[str]) -> list[TokenStates]:
         """Every token of each text, read in its text, as a unit vector; cut at `max_tokens`."""
-        with self._lock:
-            encoded = self._tokenizer(
-                list(texts),
-                truncation=True,
-                max_length=self.max_tokens,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
+        encoded = self._encoded(texts, return_offsets_mapping=True)
         states, lengths = self._states(encoded["input_ids"])
         units = normalize(states, dim=2).cpu().numpy()
         return [
@@ -105,16 +97,19 @@ class SentenceEncoder:
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
+        ids: list[list[int]] = self._encoded(texts)["input_ids"]
+        return ids
+
+    def _encoded(self, texts: Sequence[str], **more: bool) -> Any:
         with self._lock:  # setting a tokenizer's truncation is not safe between threads
-            encoded = self._tokenizer(
+            return self._tokenizer(
                 list(texts),
                 truncation=True,
                 max_length=self.max_tokens,
                 return_attention_mask=False,
                 return_token_type_ids=False,
+                **more,
             )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
 
     def _forward(self, ids: Sequence[list[int]]) -> Tensor:
         """Unit vectors (texts, dimension) of one batch, float32."""

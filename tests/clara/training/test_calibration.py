@@ -9,6 +9,7 @@ from torch import Tensor
 from clara.model.checkpoint import load
 from clara.model.decoding import Lowered
 from clara.model.models import Models, load_models
+from clara.training import calibration
 from clara.training.calibration import least_score, refusal_leads, refusal_margin
 from clara.training.records import QuestionRecord
 from clara.wording import NOT_IN_DOCUMENTS
@@ -52,15 +53,35 @@ def test_without_right_passages_there_is_none(models: Models) -> None:
 
 
 @pytest.mark.parametrize("text", [True, False])
-def test_a_margin_lets_so_many_answerable_questions_be_refused_and_no_more(
-    models: Models, text: bool
-) -> None:
+def test_a_margin_is_what_all_leads_but_a_share_lie_under(models: Models, text: bool) -> None:
     records = [replace(record(at % 4), question=f"Who came {at} times?") for at in range(10)]
     leads = sorted(refusal_leads(models, [prompt(models, one, text) for one in records]))
-    half = refusal_margin(models, [*records, record()], text=text, most=0.5)
-    assert half == 0.0 or sum(lead > half for lead in leads) <= 5
-    assert half <= refusal_margin(models, records, text=text, most=0.0)
-    assert leads[-1] <= refusal_margin(models, records, text=text, most=0.0)
+    least = refusal_margin(models, [*records, record()], text=text, most=0.0)
+    assert max(leads[-1], 0.0) <= least < max(leads[-1], 0.0) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("leads", "most", "margin"),
+    [
+        ([-1.0, 0.25, 0.31, 2.0], 0.0, 2.0),
+        ([-1.0, 0.25, 0.31, 2.0], 0.25, 0.8),
+        ([-3.0, -2.0, -1.0], 0.0, 0.0),
+    ],
+    ids=["none above", "one of four above", "never ahead"],
+)
+def test_so_many_leads_lie_above_a_margin_that_is_rounded_up_and_never_below_0(
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    leads: list[float],
+    most: float,
+    margin: float,
+) -> None:
+    monkeypatch.setattr(
+        calibration, "refusal_leads", lambda _models, prompts: leads[: len(prompts)]
+    )
+    records = [record(0)] * len(leads)
+    assert refusal_margin(models, records, text=True, most=most) == pytest.approx(margin)
+    assert sum(lead > margin for lead in leads) <= most * len(leads)
 
 
 def test_a_lead_is_over_the_best_of_all_other_tokens(models: Models) -> None:
