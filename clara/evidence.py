@@ -58,7 +58,7 @@ def find_evidence(passage: str, answer: str, question: str) -> Span | None:
     def shared(words: Set[str]) -> float:
         return math.fsum(weights[word] for word in words & weights.keys())
 
-    runs = list(_runs(passage, spans, answer))
+    runs = list(sentences_holding(passage, spans, answer))
     if runs:
         first, last = max(runs, key=lambda run: shared(asked & _union(held[run[0] : run[1] + 1])))
         return Span(spans[first].start, spans[last].end)
@@ -69,8 +69,16 @@ def find_evidence(passage: str, answer: str, question: str) -> Span | None:
     return spans[best] if shared(held[best]) >= enough else None
 
 
-def _runs(passage: str, spans: list[Span], answer: str) -> Iterator[tuple[int, int]]:
-    """First and last sentence of every place where the answer stands, word for word."""
+def sentences_holding(passage: str, spans: list[Span], answer: str) -> Iterator[tuple[int, int]]:
+    """First and last sentence of every place where an answer stands, as whole words in any case.
+
+    Nothing is found of one without a word, or of one stop word alone, such as "yes".
+
+    Args:
+        passage: any text.
+        spans: its sentences.
+        answer: looked for without the marks around it, and with any white space in it.
+    """
     answer = answer.strip(EDGES)
     if not WORD.search(answer) or answer.casefold() in STOP_WORDS:
         return

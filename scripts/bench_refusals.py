@@ -4,7 +4,8 @@ Usage: python scripts/bench_refusals.py stage2.jsonl [--questions 200] [--read 3
            [--checkpoint DIR --rate 2]
 
 Every question is asked with `--read` passages, those that answer it among them; with those
-withheld; and, keeping its passages, with one of its words changed, a name or another
+withheld; with the sentences left out that hold the answer (clara/training/redacted.py); and,
+keeping its passages, with one of its words changed, a name or another
 (clara/training/changed.py). For each bound: the share of each kind that is refused. With a
 checkpoint, what its generator does by itself, from text or from latents at a rate; and what it
 would do if a refusal had to lead by so many nats. Prints tables, then one line of JSON.
@@ -35,14 +36,16 @@ from clara.training.calibration import refusal_leads
 from clara.training.changed import Vocabulary, changed, vocabulary
 from clara.training.data import read
 from clara.training.records import QuestionRecord, Stage
+from clara.training.redacted import redacted
 from clara.wording import is_refusal
 
 COSINES = (0.35, 0.4, 0.45, 0.5, 0.55)
 MENTIONS = (0.35, 0.4, 0.45, 0.5, 0.55)
 MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 """Nats by which a refusal leads."""
-ANSWERABLE, WITHHELD, NAME, WORDS = "answerable", "withheld", "other name", "other word"
-KINDS = (ANSWERABLE, WITHHELD, NAME, WORDS)
+ANSWERABLE, WITHHELD, LEFT_OUT = "answerable", "withheld", "answer left out"
+NAME, WORDS = "other name", "other word"
+KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS)
 BATCH_TOKENS = 8192
 LONGEST_ANSWER = 16
 
@@ -84,7 +87,7 @@ class Table:
         self.counts = {kind: sum(one.kind == kind for one in asked) for kind in KINDS}
         self.rows: dict[str, dict[str, float]] = {}
         self._asked = asked
-        print(" " * 24 + "".join(f"{f'{kind} ({n})':>18}" for kind, n in self.counts.items()))
+        print(" " * 24 + "".join(f"{f'{kind} ({n})':>22}" for kind, n in self.counts.items()))
 
     def add(self, name: str, refused: Sequence[bool]) -> None:
         """One row."""
@@ -92,7 +95,7 @@ class Table:
         for one, hit in zip(self._asked, refused, strict=True):
             hits[one.kind] += hit
         self.rows[name] = {kind: hits[kind] / max(self.counts[kind], 1) for kind in KINDS}
-        print(f"{name:<24}" + "".join(f"{share:>18.3f}" for share in self.rows[name].values()))
+        print(f"{name:<24}" + "".join(f"{share:>22.3f}" for share in self.rows[name].values()))
 
 
 def _words() -> Vocabulary:
@@ -111,6 +114,9 @@ def _asked(record: QuestionRecord, count: int, words: Vocabulary) -> Iterator[As
     random.shuffle(answering)
     yield Asked(record.question, answering, ANSWERABLE)
     yield Asked(record.question, random.sample(others, count), WITHHELD)
+    left = redacted(record.question, answering, record.answer)
+    if left is not None:
+        yield Asked(record.question, left, LEFT_OUT)
     other = changed(record.question, answering, words, random)
     if other is not None:
         new = set(WORD.findall(other)) - set(WORD.findall(record.question))

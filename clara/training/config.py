@@ -139,6 +139,8 @@ class InstructionConfig(StageConfig):
     """
     changed_share: float = Field(default=0.0, ge=0, le=1)
     """Share of those that keep their documents, and are changed in a word that these have."""
+    redacted_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of those that keep their documents, but for the sentences that hold the answer."""
     mse_loss: bool = True
     mse_weight: float = Field(default=0.1, ge=0)
     new_generator: bool = True
@@ -148,6 +150,15 @@ class InstructionConfig(StageConfig):
     alone: the baseline of the benchmarks."""
     rate_weights: tuple[float, ...] = ()
     """How often each of the checkpoint's rates is drawn, in their order; alike where empty."""
+
+    @model_validator(mode="after")
+    def _share_what_is_refused(self) -> InstructionConfig:
+        if self.changed_share + self.redacted_share > 1:
+            raise ValueError(
+                f"changed_share {self.changed_share:g} and redacted_share {self.redacted_share:g} "
+                "are shares of the same questions: together at most 1"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -19,6 +19,7 @@ from clara.training.compression import (
 )
 from clara.training.config import InstructionConfig
 from clara.training.records import QuestionRecord
+from clara.training.redacted import redacted
 from clara.training.stages import Sums, cut_documents, target
 from clara.training.trainee import Trainee
 from clara.wording import NOT_IN_DOCUMENTS
@@ -99,9 +100,9 @@ def given(
 ) -> Asked:
     """A question with the documents that are read with it, in their order, and what is to be said.
 
-    Where a share of the questions is to be refused, they lose their positives, or are changed in a
-    word; how many documents are left is drawn alike for all, so that the number gives nothing away
-    while there are enough.
+    Where a share of the questions is to be refused, they lose their positives, or the sentences in
+    these that hold the answer, or are changed in a word; how many documents are left is drawn alike
+    for all, so that the number gives nothing away while there are enough.
 
     Args:
         record: with its candidates.
@@ -109,20 +110,41 @@ def given(
         random: of this record.
         words: of the base; without them, no question is changed.
     """
-    documents = record.documents[: config.generation_top_k]
+    documents: Sequence[str] = record.documents[: config.generation_top_k]
     positives = [at for at in record.positives if at < len(documents)]
     others = [at for at in range(len(documents)) if at not in positives]
     if not positives or not others:
         return Asked(record.id, record.question, documents, record.answer)
-    refused = random.random() < config.refusal_share
-    change = refused and words is not None and random.random() < config.changed_share
     fewest = min(config.fewest_documents or len(documents), len(documents))
     count = random.randint(fewest, len(documents))
-    question = record.question
-    if change and words is not None:
-        question = changed(question, documents, words, random) or question
-    unchanged = question == record.question
-    right = [] if refused and unchanged else positives
+    question, right = record.question, positives
+    refused = random.random() < config.refusal_share
+    if refused:
+        found = _unanswered(record, documents, config, random, words)
+        question, documents = found or (question, documents)
+        right = positives if found else []
     kept = random.sample(others, min(max(count - len(right), 0), len(others)))
     read = [documents[at] for at in sorted([*kept, *right])]
     return Asked(record.id, question, read, NOT_IN_DOCUMENTS if refused else record.answer)
+
+
+def _unanswered(
+    record: QuestionRecord,
+    documents: Sequence[str],
+    config: InstructionConfig,
+    random: Random,
+    words: Vocabulary | None,
+) -> tuple[str, Sequence[str]] | None:
+    """Question and documents that do not answer it, though those stay that are about it.
+
+    None where the positives must go: as often as the two shares leave it, and where there is no
+    word to change, or no sentence to take out.
+    """
+    drawn = random.random()
+    if drawn < config.changed_share:
+        question = words and changed(record.question, documents, words, random)
+        return (question, documents) if question else None
+    if drawn < config.changed_share + config.redacted_share:
+        left = redacted(record.question, documents, record.answer)
+        return (record.question, left) if left else None
+    return None

@@ -1,0 +1,51 @@
+"""Documents without the sentences that hold an answer, so that they no longer answer a question.
+
+What a generator must learn to refuse is seldom far from its documents: they are about what is
+asked, and leave out the one thing that is asked for. Such questions come from those that are
+answered. Question and documents stay as somebody wrote them, which those changed in a word
+(`clara.training.changed`) do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clara.evidence import sentences_holding, words_of, worth
+from clara.sentences import sentences
+
+
+def redacted(question: str, documents: Sequence[str], answer: str) -> list[str] | None:
+    """`documents` without the sentences in which `answer` stands, word for word.
+
+    Args:
+        question: what the answer is to.
+        documents: as they are read, each a title and a line break before its text, or text alone.
+        answer: of one stretch.
+    Returns:
+        As many as `documents`. None where that would not do: no document has the answer, as with
+        yes and no; a title has it; the question itself does, so that they would no longer be about
+        what is asked; or nothing would be left of one of them.
+    """
+    if {word for word in words_of(answer) if worth(word) >= 1} <= words_of(question):
+        return None
+    found = [_without(document, answer) for document in documents]
+    kept = [one for one in found if one is not None]
+    whole = len(kept) == len(documents)
+    return kept if whole and kept != list(documents) else None
+
+
+def _without(document: str, answer: str) -> str | None:
+    first, line, rest = document.partition("\n")
+    title, text = (first + line, rest) if line else ("", first)
+    if any(sentences_holding(title, sentences(title), answer)):
+        return None
+    spans = sentences(text)
+    gone = {
+        at
+        for first, last in sentences_holding(text, spans, answer)
+        for at in range(first, last + 1)
+    }
+    starts = [span.start for span in spans]
+    pieces = zip(starts, [*starts[1:], len(text)], strict=True)
+    kept = "".join(text[a:b] for at, (a, b) in enumerate(pieces) if at not in gone).rstrip()
+    return title + kept if kept else None
