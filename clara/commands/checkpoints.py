@@ -256,6 +256,7 @@ def _lines(found: Summary) -> Iterator[tuple[str, str]]:
             f"{found.rows_per_latent} rows, {found.passages_per_answer} passages per answer"
         ),
     )
+    yield from _serving_lines(found)
     yield "rank", str(found.lora_r)
     for label, parts in (
         ("adapter", found.adapters),
@@ -273,6 +274,22 @@ def _lines(found: Summary) -> Iterator[tuple[str, str]]:
         yield "file", f"{name}, {_size(size)}"
     for note in found.notes:
         yield "note", note
+
+
+def _serving_lines(found: Summary) -> Iterator[tuple[str, str]]:
+    serving = found.serving
+    text = "text" if serving.reads_text else "text through the base alone"
+    yield "reads", f"latents and {text}; by default {'text' if serving.prefers_text else 'latents'}"
+    rows = "row by row" if serving.interaction == "late" else "by their mean rows"
+    weight = "" if serving.latent_weight is None else f", weight {serving.latent_weight:g}"
+    least = "" if serving.min_score is None else f", read from {serving.min_score:g} on"
+    yield "ranking", f"{rows}{weight}{least}"
+    leads = {"text": serving.text_refusal_margin} | dict(
+        zip((f"rate {rate}" for rate in found.rates), serving.refusal_margins, strict=False)
+    )
+    told = [f"{nats:g} ({what})" for what, nats in leads.items() if nats is not None]
+    if told:
+        yield "refusals", f"lead by {', '.join(told)} nats"
 
 
 def _part_lines(label: str, parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clara.model import manifest
-from clara.model.checkpoint import Checkpoint
+from clara.model.checkpoint import Checkpoint, CheckpointConfig
 from clara.model.fingerprints import fingerprint
 
 
@@ -27,6 +27,20 @@ class Part:
     """Without `torch.`, sorted."""
     ranks: tuple[int, ...] = ()
     """Of an adapter: rows of its A matrices, each number once."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a checkpoint ranks, reads and refuses: named as in its configuration."""
+
+    reads_text: bool
+    prefers_text: bool
+    interaction: str
+    latent_weight: float | None
+    min_score: float | None
+    text_refusal_margin: float | None
+    refusal_margins: tuple[float, ...]
+    """In nats, for each rate; empty where none were measured."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class Summary:
     """Of the base at hand, else as noted; None where neither is there."""
     fingerprints: Mapping[str, str]
     """Of latents at the default rate, by the dtype they are computed in; empty without a hash."""
+    serving: Serving
     files: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,6 +124,7 @@ def summarise(
         fingerprints={
             _name(dtype): fingerprint(checkpoint, base_hash or "", dtype=dtype) for dtype in dtypes
         },
+        serving=_serving(config),
         files={
             path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()
         },
@@ -118,6 +134,10 @@ def summarise(
 def form_of(folder: Path) -> str:
     """`own` where the folder has a manifest, else `original`."""
     return "own" if (folder / manifest.NAME).exists() else "original"
+
+
+def _serving(config: CheckpointConfig) -> Serving:
+    return Serving(**{field.name: getattr(config, field.name) for field in fields(Serving)})
 
 
 def _part(tensors: Mapping[str, Tensor]) -> Part:

@@ -103,6 +103,8 @@ def test_a_checkpoint_is_shown_with_all_it_holds(
         "stage stage1_2",
         "rate 4 (default)",
         "lengths passages of up to 32 tokens, latents of up to 8 rows, 5 passages per answer",
+        "reads latents and text through the base alone; by default latents",
+        "ranking by their mean rows",
         "rank 4",
         f"adapter compressor: {numbers:,} parameters, {numbers * 4 / 1000:.1f} kB float32, rank 4",
         f"adapter generator: {numbers:,} parameters, {numbers * 4 / 1000:.1f} kB float32, rank 4",
@@ -321,6 +323,29 @@ def test_a_pooled_checkpoint_is_shown_and_verified(pooled: Path, base: Path) -> 
     assert "compressor: 500 parameters, 2.0 kB float32" in found
     assert "pooling.safetensors" in found
     assert "compresses" in clara("verify", pooled, "--base", base).output
+
+
+def test_what_was_measured_of_a_checkpoint_is_shown(pooled: Path, base: Path) -> None:
+    made = load(pooled, base=str(base))
+    measured = {
+        "reads_text": True,
+        "prefers_text": True,
+        "interaction": "late",
+        "latent_weight": 0.25,
+        "min_score": 0.3,
+        "text_refusal_margin": 1.5,
+        "refusal_margins": (2.0, 0.5),
+    }
+    save(replace(made, config=replace(made.config, **measured)), pooled.with_name("measured"))
+    found = clara("show", pooled.with_name("measured")).output
+    lines = {" ".join(line.split()) for line in found.splitlines()}
+    assert {
+        "reads latents and text; by default text",
+        "ranking row by row, weight 0.25, read from 0.3 on",
+        "refusals lead by 1.5 (text), 2 (rate 4), 0.5 (rate 8) nats",
+    } <= lines
+    told = shown(pooled.with_name("measured"))["serving"]
+    assert told == measured | {"refusal_margins": [2.0, 0.5]}
 
 
 def test_a_pooled_checkpoint_has_no_original_form(pooled: Path, base: Path, tmp_path: Path) -> None:
