@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     dense_index: Literal["faiss", "elasticsearch"] = "faiss"
     """Where dense vectors are searched: in each worker's memory, or on the cluster."""
     dense_vectors: Literal["encoder", "latents"] = "encoder"
-    """What makes them: the sentence encoder, or the mean row of the checkpoint's latents."""
+    """What makes them: the sentence encoder, or the mean row of the checkpoint's latents, for which
+    one that compares row by row, as the default one does, was not trained."""
     latent_form: LatentForm = LatentForm.BF16
     """How new latents are kept: `bf16`, or `int8` in half the bytes. Both are read."""
 
