@@ -48,15 +48,17 @@ def _answered(
     """The answer, from one generation.
 
     Where that one lacks a latent that was asked for, the active one may have it: it is waited for.
+    Not where that is the one: after an update it may be answered for by another checkpoint, and
+    its own loads no more.
     """
     while True:  # ends: each round is of a newer active generation
         answering, generation = chosen
         try:
             return answer_question(asked, answering, stopped=held.stopped), generation
         except LatentsNotReady:
-            chosen = loaded.active(asked.collection_id)
-            if chosen[1].id == generation.id:
+            if loaded.generation(asked.collection_id).id == generation.id:
                 raise
+            chosen = loaded.active(asked.collection_id)
 
 
 def _search(held: Held, asked: Asked, answering: Answering, generation: Known) -> None:

@@ -12,12 +12,12 @@ from rich.rule import Rule
 from rich.text import Text
 
 from clara import default_models
-from clara.client import Client, Json
+from clara.client import ApiProblem, Client, Json
 from clara.commands import demo_questions, show
 from clara.commands.demo_questions import Question, Tally
 from clara.commands.ingest import ingest
 from clara.commands.supervisor import Running, system
-from clara.errors import ServerFailed
+from clara.errors import LatentsNotReady, ServerFailed
 from clara.settings import Settings
 
 COLLECTION = "demo"
@@ -31,6 +31,8 @@ TOP_K = 3
 ANSWER_TOKENS = 48
 NOISE_TOKENS = 16
 """Tokens an answer may have; of untrained latents, a few show enough."""
+
+NOT_READY = LatentsNotReady("").code
 
 READY_S = 120.0
 """Seconds the API may take to answer for the first time."""
@@ -139,8 +141,24 @@ def _in_the_other_mode(client: Client, question: Question, state: Json) -> Json:
     given = state["answer"]
     if given["mode"] == "latent":
         return _asked(client, question, "text", ANSWER_TOKENS)
-    trained = given["checkpoint"]["trained"]
-    return _asked(client, question, "latent", ANSWER_TOKENS if trained else NOISE_TOKENS)
+    tokens = ANSWER_TOKENS if given["checkpoint"]["trained"] else NOISE_TOKENS
+    try:
+        return _asked(client, question, "latent", tokens)
+    except ApiProblem as problem:
+        if problem.problem.get("code") != NOT_READY:
+            raise
+    _settle(client)
+    return _asked(client, question, "latent", tokens)
+
+
+def _settle(client: Client) -> None:
+    """Return once no run works for the collection.
+
+    After an update that brought other weights, its latents are made anew when the worker starts.
+    """
+    for state in client.watch(COLLECTION):
+        if not state["active_runs"]:
+            return
 
 
 def _line(question: Question, answer: str, *, right: bool) -> Text:

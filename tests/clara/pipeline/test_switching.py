@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from clara import generations, registry
 from clara.db.connect import OpenDb
 from clara.db.tables import Answer, Checkpoint, Generation, Latent, Question, Run, RunKind
+from clara.errors import CheckpointMismatch, LatentsNotReady
 from clara.model.checkpoint import load
 from clara.model.models import Models, load_models
 from clara.pipeline.asking import Answering
@@ -219,6 +220,31 @@ def test_a_latent_that_only_the_active_generation_has_is_waited_for(
     compress(loaded, collection, checkpoints[1])
     del loaded._held[checkpoints[1]]
     assert asking("Who came?").generation_id == two[1]
+
+
+def test_a_latent_that_no_checkpoint_can_make_yet_is_said_to_be_missing(
+    db: OpenDb,
+    two: list[UUID],
+    asking: Asking,
+    loaded: Loaded,
+    checkpoints: list[UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after an update that brought other weights: the default one answers, without latents."""
+    switch(db, two[1], keep=1)
+    with db.begin() as session:
+        session.execute(delete(Latent))
+    loaded._held.clear()
+    find = loaded._find
+
+    def gone(row: Checkpoint) -> Callable[[], Models]:
+        if row.id == checkpoints[1]:
+            raise CheckpointMismatch("other weights by now")
+        return find(row)
+
+    monkeypatch.setattr(loaded, "_find", gone)
+    with pytest.raises(LatentsNotReady, match="have no latent yet"):
+        asking("Who came?")
 
 
 def test_an_answer_says_what_it_was_made_from_and_so_does_a_search(
