@@ -4,9 +4,9 @@
    passages told again word for word from their latents: in equal time that was better than
    questions alone. Nearly a third is read as text, since the same generator answers in text mode.
 2. Stage 2: one to five documents, going on with the generator of stage 1. A new adapter, as
-   published, would forget how to read latents, which took this small base longest. A third of the
-   questions is refused: they lose the documents that answer them, or the sentences in these that
-   do, or are changed in a word.
+   published, would forget how to read latents, which took this small base longest. A quarter of
+   the questions is refused: they lose the documents that answer them, or the sentences in these
+   that do, or are changed in a word.
 3. Stage 3: ranking alone, row by row. A question is a pass over some fifteen tokens then, so the
    seven thousand of them are seen in minutes; through the answer's loss alone they are too few.
 """
@@ -45,10 +45,10 @@ OWN: dict[Stage, dict[str, Any]] = {
         "mse_loss": False,
         "new_generator": False,
         "fewest_documents": 1,
-        "refusal_share": 0.35,
+        "refusal_share": 0.25,
         "changed_share": 0.3,
         "redacted_share": 0.5,
-        "text_share": 0.45,
+        "text_share": 0.35,
         "rate_weights": RATE_WEIGHTS,
     },
     Stage.END_TO_END: {"retrieval_weight": 1.0, "answer_weight": 0.0, "interaction": "late"},
