@@ -70,8 +70,8 @@ def _mode(
         raise LatentsNotReady(
             f"{missing} of the {len(chosen)} chosen passages have no latent yet",
             field="mode",
-            remedy="Ask again when the collection's documents are `indexed`, or use mode `auto`, "
-            "which reads text until then.",
+            remedy="Ask again when the collection's documents are `indexed` and no run works "
+            "for it, or use mode `auto`, which reads text until then.",
         )
     return asked.mode
 
