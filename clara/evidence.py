@@ -79,17 +79,23 @@ def sentences_holding(passage: str, spans: list[Span], answer: str) -> Iterator[
         spans: its sentences.
         answer: looked for without the marks around it, and with any white space in it.
     """
+    starts, ends = [span.start for span in spans], [span.end for span in spans]
+    for place in places(passage, answer):
+        yield bisect_right(starts, place.start) - 1, bisect_left(ends, place.end)
+
+
+def places(passage: str, answer: str) -> Iterator[Span]:
+    """Every place where an answer stands, as whole words in any case; as `sentences_holding`."""
     answer = answer.strip(EDGES)
     if not WORD.search(answer) or answer.casefold() in STOP_WORDS:
         return
-    starts, ends = [span.start for span in spans], [span.end for span in spans]
     before, after = (
         _guard(answer[0], r"(?<!\d[.,])(?<![^\W_])"),
         _guard(answer[-1], r"(?![^\W_]|[.,]\d)"),
     )
     literal = r"\s+".join(map(re.escape, answer.split()))
     for match in re.finditer(before + literal + after, passage, re.IGNORECASE):
-        yield bisect_right(starts, match.start()) - 1, bisect_left(ends, match.end())
+        yield Span(match.start(), match.end())
 
 
 def _guard(edge: str, whole: str) -> str:
