@@ -98,6 +98,56 @@ def train_default(
     )
 
 
+@train_app.command("answerability")
+def train_answerability(
+    data: Annotated[
+        list[Path], typer.Option(help="Records of stage 2: questions with candidates.", exists=True)
+    ],
+    dev: Annotated[
+        Path, typer.Option(help="Records of stage 2 to measure the bound on.", exists=True)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the training; begun or gone on with.")],
+    told: Annotated[
+        list[Path] | None, typer.Option(help="Records of stage 1: more questions.", exists=True)
+    ] = None,
+    begin: Annotated[Path | None, typer.Option(help="Folder of an adapter to go on with.")] = None,
+    exclude_source: Annotated[
+        list[str] | None, typer.Option(help="Value of `source` to leave out.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Of steps.", min=0.01)] = 80.0,
+    learning_rate: Annotated[float, typer.Option(help="Peak.", min=1e-7, max=1.0)] = 8e-4,
+    wrongly: Annotated[
+        float,
+        typer.Option(help="Share of answerable questions that the bound refuses.", min=0, max=1),
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Teach the sentence encoder to tell whether a passage answers a question."""
+    from clara.commands.train_answerability import Request
+    from clara.commands.train_answerability import train_answerability as run
+
+    stop = stop_event()
+    request = Request(
+        data=data,
+        told=told or [],
+        dev=dev,
+        out=out,
+        begin=begin,
+        exclude_sources=exclude_source or [],
+        minutes=minutes,
+        learning_rate=learning_rate,
+        wrongly=wrongly,
+        seed=seed,
+        device=device,
+    )
+    try:
+        run(request, settings(), console, stopped=stop.is_set)
+    except Cancelled as error:
+        errors.print(str(error), style="yellow", markup=False, highlight=False)
+        raise typer.Exit(130) from None
+
+
 @train_app.command("curves")
 def train_curves(
     out: Annotated[Path, typer.Argument(help="Folder of a training.", exists=True)],

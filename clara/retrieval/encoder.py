@@ -59,6 +59,8 @@ class SentenceEncoder:
                 field="CLARA_SENTENCE_ENCODER",
                 remedy="Give a folder or a Hub name, or leave it empty: `clara models fetch`.",
             ) from error
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # of the task it was first trained for; no vector comes from it
         self._model = model.to(self._device).eval()
         self._first_token = _pools_first_token(pooling, source)
         self.dimension: int = model.config.hidden_size

@@ -1,6 +1,7 @@
 """What is measured of a checkpoint where the right passages are known.
 
-The cosine under which a passage is not read, and by how much a refusal must lead.
+The cosine under which a passage is not read, by how much a refusal must lead, and how far a
+passage must look like an answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clara.answerability.port import PairEncoder
 from clara.model.backbone import head_of
 from clara.model.models import Models
 from clara.training.records import QuestionRecord
@@ -63,6 +65,26 @@ def refusal_margin(
         raise ValueError("no record says which documents hold its answer")
     leads = torch.tensor(refusal_leads(models, prompts))
     return max(math.ceil(float(leads.quantile(1 - most)) * 10) / 10, 0.0)
+
+
+def least_answerability(
+    encoder: PairEncoder, records: Sequence[QuestionRecord], *, most: float = WRONGLY
+) -> float:
+    """What the best document of nearly every answerable question reaches, rounded down.
+
+    Args:
+        encoder: reads pairs.
+        records: those whose positives are known are used; not the ones that are reported on.
+        most: share of them whose documents reach less.
+    Raises:
+        ValueError: no record has positives.
+    """
+    best = [
+        max(encoder.answerability(one.question, one.documents)) for one in records if one.positives
+    ]
+    if not best:
+        raise ValueError("no record says which documents hold its answer")
+    return math.floor(float(torch.tensor(best).quantile(most)) * 1000) / 1000
 
 
 def refusal_leads(models: Models, prompts: Sequence[Tensor]) -> list[float]:

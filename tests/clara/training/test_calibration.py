@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,12 @@ from clara.model.checkpoint import load
 from clara.model.decoding import Lowered
 from clara.model.models import Models, load_models
 from clara.training import calibration
-from clara.training.calibration import least_score, refusal_leads, refusal_margin
+from clara.training.calibration import (
+    least_answerability,
+    least_score,
+    refusal_leads,
+    refusal_margin,
+)
 from clara.training.records import QuestionRecord
 from clara.wording import NOT_IN_DOCUMENTS
 from tests.tiny import SENTENCES, tiny_checkpoint
@@ -98,3 +104,26 @@ def test_a_lead_is_over_the_best_of_all_other_tokens(models: Models) -> None:
 def test_a_margin_needs_questions_whose_answers_are_there(models: Models) -> None:
     with pytest.raises(ValueError, match="which documents hold its answer"):
         refusal_margin(models, [record()], text=True)
+
+
+class Told:
+    """An encoder that holds the first word of a document for how well it answers."""
+
+    least_answerability = 0.0
+
+    def answerability(self, _: str, passages: Sequence[str]) -> list[float]:
+        return [float(text.split()[0]) for text in passages]
+
+
+def scored(*best: float) -> list[QuestionRecord]:
+    return [QuestionRecord("q", "", "?", (f"{one} a", "0.0 b"), "a", (0,)) for one in best]
+
+
+def test_all_answerable_questions_but_a_share_look_answered() -> None:
+    records = scored(*(at / 100 for at in range(100)))
+    assert least_answerability(Told(), records, most=0.0) == 0.0
+    assert least_answerability(Told(), records, most=0.5) == pytest.approx(0.495)
+    unknown = replace(scored(0.9)[0], positives=())
+    assert least_answerability(Told(), [*scored(0.1239), unknown]) == 0.123
+    with pytest.raises(ValueError, match="which documents hold its answer"):
+        least_answerability(Told(), [unknown])

@@ -1,0 +1,160 @@
+"""`clara train answerability`: teaches the sentence encoder to tell what answers a question."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from clara.default_models import BASE, SENTENCE_ENCODER, is_there
+from clara.errors import ModelMissing
+from clara.settings import Settings
+
+if TYPE_CHECKING:
+    from clara.answerability.training import Material, Round, Training
+    from clara.training.records import QuestionRecord
+
+ADAPTER = "adapter"
+"""Folder in a training's that CLARA_ANSWERABILITY names."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for."""
+
+    data: Sequence[Path]
+    """Records of stage 2: questions with candidates."""
+    told: Sequence[Path]
+    """Records of stage 1: more questions."""
+    dev: Path
+    """Records of stage 2 on which the bound is measured; their questions are not learned from."""
+    out: Path
+    begin: Path | None
+    """Folder of an adapter to go on with."""
+    exclude_sources: Sequence[str]
+    minutes: float
+    learning_rate: float
+    wrongly: float
+    """Share of the answerable questions that the bound refuses."""
+    seed: int
+    device: str
+
+
+def train_answerability(
+    request: Request, config: Settings, console: Console, *, stopped: Callable[[], bool]
+) -> Path:
+    """Train, or go on with it where it was cut off; measure the bound. Returns the folder.
+
+    Raises:
+        ModelMissing: the encoder, or the default base whose words questions are changed with, is
+            not on this machine.
+        InvalidDataset, InvalidInput: a file of records is damaged or not there.
+        InvalidTraining: `out` is of a training with other parameters.
+        InvalidCheckpoint: `begin` does not fit the encoder.
+        Cancelled: `stopped` said so; its state is kept.
+    """
+    from clara.answerability.files import encoder_hash, load
+    from clara.answerability.training import Config, Training
+    from clara.model.backbone import pick_device
+
+    encoder = _encoder(config)
+    begin = load(request.begin, encoder_hash(encoder)) if request.begin else None
+    held = _held(request)
+    material = _material(request, config, held)
+    console.print(f"{len(material.questions):,} questions, {len(held):,} held out", highlight=False)
+    training = Training(
+        material,
+        encoder,
+        request.out,
+        Config(request.minutes, learning_rate=request.learning_rate, seed=request.seed),
+        begin=begin,
+        device=str(pick_device(request.device)),
+    )
+    return _measured(training, held, request, console, stopped)
+
+
+def _measured(
+    training: Training,
+    held: Sequence[QuestionRecord],
+    request: Request,
+    console: Console,
+    stopped: Callable[[], bool],
+) -> Path:
+    """Run a training to its end, and save it with the bound that it has on what was held out."""
+    from clara.answerability.encoder import ReadingEncoder
+    from clara.answerability.files import save
+    from clara.training.calibration import least_answerability
+
+    def tell(done: Round) -> None:
+        console.print(
+            f"round {done.number + 1}  loss {done.loss:.3f}  span {done.span:.3f}  "
+            f"{100 * min(training.share, 1.0):.0f} %",
+            highlight=False,
+        )
+
+    kept = training.run(tell=tell, stopped=stopped)
+    final, unmeasured = request.out / ADAPTER, request.out / ".unmeasured"
+    shutil.rmtree(unmeasured, ignore_errors=True)
+    save(kept, unmeasured)
+    try:
+        reader = ReadingEncoder(training.encoder, unmeasured, device=training.device)
+        least = least_answerability(reader, held, most=request.wrongly)
+    finally:
+        shutil.rmtree(unmeasured, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    save(replace(kept, least=least), final)
+    console.print(f"refuses below {least}: {final}", highlight=False, markup=False)
+    return final
+
+
+def _encoder(config: Settings) -> str | Path:
+    if config.sentence_encoder:
+        return config.sentence_encoder
+    _require(SENTENCE_ENCODER.folder, is_there(SENTENCE_ENCODER, config.models), config)
+    return (config.models / SENTENCE_ENCODER.folder).absolute()
+
+
+def _material(request: Request, config: Settings, held: Sequence[QuestionRecord]) -> Material:
+    from clara.answerability.examples import answered
+    from clara.answerability.training import Material
+    from clara.model.backbone import embedding_of, load_backbone
+    from clara.model.hub import local_folder
+    from clara.training.changed import vocabulary
+    from clara.training.data import read
+    from clara.training.narrowed import additions
+    from clara.training.records import Stage
+
+    excluded = request.exclude_sources
+    asked = read(request.data, Stage.INSTRUCTION, exclude_sources=excluded)
+    told = read(request.told, Stage.COMPRESSION, exclude_sources=excluded) if request.told else []
+    questions = answered(
+        asked,
+        [one for one in told if one.kind == "qa"],
+        held_out={one.question for one in held},
+        seed=request.seed,
+    )
+    _require(BASE.folder, bool(config.base_model) or is_there(BASE, config.models), config)
+    base = config.base_model or (config.models / BASE.folder).absolute()
+    backbone = load_backbone(local_folder(base), n_mem=1, doc_max_length=config.doc_max_length)
+    words = vocabulary(backbone.tokens, embedding_of(backbone.model).weight)
+    return Material(questions, words, additions(one.question for one in questions))
+
+
+def _held(request: Request) -> list[QuestionRecord]:
+    from clara.training.data import read
+    from clara.training.records import Stage
+
+    return read(request.dev, Stage.INSTRUCTION)
+
+
+def _require(folder: str, there: bool, config: Settings) -> None:
+    if not there:
+        raise ModelMissing(
+            f"{folder} is not in {config.models}",
+            field="CLARA_HOME",
+            remedy="Run `clara models fetch`, or name a model of your own.",
+        )
