@@ -62,6 +62,10 @@ CHECKPOINT = "clara-smollm2-135m"
 """Name of the checkpoint over `BASE` that a source tree may bring, under `checkpoints/`."""
 
 
+ANSWERABILITY = "answerability-minilm-l6-v2"
+"""Name of the adapter for `SENTENCE_ENCODER` that a source tree may bring beside it."""
+
+
 def default_checkpoint(root: Path = Path(__file__).parent.parent) -> Path | None:
     """Folder of the checkpoint that comes with this source tree; None where it does not.
 
@@ -80,6 +84,26 @@ def chosen_checkpoint(config: Settings) -> str:
     if config.checkpoint or config.base_model:
         return config.checkpoint
     return str(default_checkpoint() or "")
+
+
+def chosen_answerability(
+    config: Settings, root: Path = Path(__file__).parent.parent
+) -> Path | None:
+    """Folder of the adapter that the settings name, else the one that comes with this source tree.
+
+    The latter belongs to the default sentence encoder. None where there is none, or dense vectors
+    come from latents.
+
+    Args:
+        config: the settings.
+        root: of the source tree.
+    """
+    if config.dense_vectors == "latents":
+        return None
+    if config.answerability:
+        return Path(config.answerability)
+    folder = root / "checkpoints" / ANSWERABILITY
+    return folder if not config.sentence_encoder and folder.is_dir() else None
 
 
 def fetch_all(models: Path, *, say: Callable[[str], None] = log.info) -> None:

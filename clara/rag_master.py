@@ -13,7 +13,7 @@ from clara.errors import InvalidInput, InvalidSettings
 from clara.library import checks
 from clara.library.cache import LatentCache
 from clara.library.compressing import Splitter
-from clara.library.installed import installed_encoder, installed_models
+from clara.library.installed import installed_answerability, installed_encoder, installed_models
 from clara.library.loading import dtype_of, open_models
 from clara.library.model import CLaRa
 from clara.model.sampling import Sampling
@@ -264,9 +264,11 @@ class RAGMaster:
         if named == DEFAULT:
             named = installed_encoder()
         if self._encoder is None and named is not None:
-            from clara.retrieval.encoder import SentenceEncoder
+            from clara.answerability.encoder import open_encoder
 
-            self._encoder = SentenceEncoder(named, device=str(self.model.models.device))
+            own = self.config.retrieval.encoder == DEFAULT
+            adapter = installed_answerability() if own else None
+            self._encoder = open_encoder(named, adapter, device=str(self.model.models.device))
         return self._encoder
 
 

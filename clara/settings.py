@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     base has a trained one of its own, and any other base an untrained one at `compression_rate`."""
     sentence_encoder: str = ""
     """Folder or Hub name of the sentence encoder; empty means the default one under `home`."""
+    answerability: str = ""
+    """Folder of an adapter with which the sentence encoder tells whether a passage answers a
+    question; empty means the one that comes with the default encoder, and none for another."""
     compression_rate: int = Field(default=16, ge=1, le=256)
     """Tokens per latent vector of the untrained checkpoint; a trained one brings its own."""
     doc_max_length: int = Field(default=256, ge=16, le=4096)
@@ -103,6 +106,9 @@ class Settings(BaseSettings):
     min_mention: float | None = Field(default=None, ge=-1, le=1)
     """A name of the question that no passage read has must come as near as this to something in
     one, by the encoder's tokens, for there to be an answer. Empty and -1 as for `min_cosine`."""
+    min_answerability: float | None = Field(default=None, ge=-1, le=1)
+    """What the best passage read must reach, 0 to 1, for there to be an answer, by the encoder's
+    adapter. Empty means what was measured with it; -1 answers whatever passages say."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

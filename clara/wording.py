@@ -9,6 +9,9 @@ NOT_IN_DOCUMENTS = "The documents do not answer this question."
 NOT_MENTIONED = 'No passage that was found mentions "{name}".'
 """Beside the same: why."""
 
+NOT_ANSWERED = "Passages were found that are near this question; none of them looks like an answer."
+"""The same, where each was read together with the question."""
+
 UNTRAINED = (
     "The checkpoint is untrained: its latents carry no meaning yet, so an answer made from them "
     "is not worth reading. Text mode reads the passages themselves."

@@ -1,14 +1,15 @@
-"""What refuses the unanswerable: the encoder's cosine, names not mentioned, and the generator.
+"""What refuses the unanswerable: cosine, names not mentioned, answerability, and the generator.
 
 Usage: python scripts/bench_refusals.py stage2.jsonl [--questions 200] [--read 3]
-           [--checkpoint DIR --rate 2]
+           [--answerability DIR] [--checkpoint DIR --rate 2]
 
 Every question is asked with `--read` passages, those that answer it among them; with those
 withheld; with the sentences left out that hold the answer (clara/training/redacted.py); and,
 keeping its passages, with one of its words changed, a name or another
-(clara/training/changed.py). For each bound: the share of each kind that is refused. With a
-checkpoint, what its generator does by itself, from text or from latents at a rate; and what it
-would do if a refusal had to lead by so many nats. Prints tables, then one line of JSON.
+(clara/training/changed.py), or asking for more (clara/training/narrowed.py). For each bound: the
+share of each kind that is refused. With a checkpoint, what its generator does by itself, from text
+or from latents at a rate; and what it would do if a refusal had to lead by so many nats. Prints
+tables, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from random import Random
 
 import torch
 
-from clara.default_models import BASE, SENTENCE_ENCODER
+from clara.answerability.encoder import open_encoder
+from clara.answerability.port import PairEncoder
+from clara.default_models import BASE, SENTENCE_ENCODER, chosen_answerability
 from clara.evaluation.batches import batches
 from clara.evidence import WORD
 from clara.mentions import MIN_MENTION, faintest_mention
@@ -30,22 +33,23 @@ from clara.model import checkpoint as checkpoints
 from clara.model.backbone import embedding_of, load_backbone
 from clara.model.models import Models, load_models
 from clara.nearness import MIN_COSINE, is_near
-from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import settings
 from clara.training.calibration import refusal_leads
 from clara.training.changed import Vocabulary, changed, vocabulary
 from clara.training.data import read
+from clara.training.narrowed import Additions, additions, narrowed
 from clara.training.records import QuestionRecord, Stage
 from clara.training.redacted import redacted
 from clara.wording import is_refusal
 
 COSINES = (0.35, 0.4, 0.45, 0.5, 0.55)
 MENTIONS = (0.35, 0.4, 0.45, 0.5, 0.55)
+ANSWERABILITIES = (0.03, 0.05, 0.08, 0.12, 0.2)
 MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 """Nats by which a refusal leads."""
 ANSWERABLE, WITHHELD, LEFT_OUT = "answerable", "withheld", "answer left out"
-NAME, WORDS = "other name", "other word"
-KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS)
+NAME, WORDS, MORE = "other name", "other word", "asks for more"
+KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS, MORE)
 BATCH_TOKENS = 8192
 LONGEST_ANSWER = 16
 
@@ -59,22 +63,31 @@ class Asked:
     kind: str
 
 
+@dataclass(frozen=True)
+class Means:
+    """With which questions are made unanswerable."""
+
+    words: Vocabulary
+    added: Additions
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("records", type=Path)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--read", type=int, default=3)
+    parser.add_argument("--answerability", type=Path, default=chosen_answerability(settings()))
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--rate", type=int, help="Latents at this rate; text where left out.")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     records = [one for one in read([given.records], Stage.INSTRUCTION) if one.positives]
-    words = _words()
-    asked = [one for r in records[: given.questions] for one in _asked(r, given.read, words)]
+    means = Means(_words(), additions(one.question for one in records))
+    asked = [one for r in records[: given.questions] for one in _asked(r, given.read, means)]
     table = Table(asked)
-    _by_encoder(asked, table)
+    _by_encoder(asked, table, given.answerability)
     if given.checkpoint:
         _by_generator(asked, _models(given.checkpoint, given.rate), given.rate, table)
     print(json.dumps({"read": given.read, "asked": table.counts, "refused": table.rows}))
@@ -87,7 +100,7 @@ class Table:
         self.counts = {kind: sum(one.kind == kind for one in asked) for kind in KINDS}
         self.rows: dict[str, dict[str, float]] = {}
         self._asked = asked
-        print(" " * 24 + "".join(f"{f'{kind} ({n})':>22}" for kind, n in self.counts.items()))
+        print(" " * 26 + "".join(f"{f'{kind} ({n})':>22}" for kind, n in self.counts.items()))
 
     def add(self, name: str, refused: Sequence[bool]) -> None:
         """One row."""
@@ -95,7 +108,7 @@ class Table:
         for one, hit in zip(self._asked, refused, strict=True):
             hits[one.kind] += hit
         self.rows[name] = {kind: hits[kind] / max(self.counts[kind], 1) for kind in KINDS}
-        print(f"{name:<24}" + "".join(f"{share:>22.3f}" for share in self.rows[name].values()))
+        print(f"{name:<26}" + "".join(f"{share:>22.3f}" for share in self.rows[name].values()))
 
 
 def _words() -> Vocabulary:
@@ -103,7 +116,7 @@ def _words() -> Vocabulary:
     return vocabulary(base.tokens, embedding_of(base.model).weight)
 
 
-def _asked(record: QuestionRecord, count: int, words: Vocabulary) -> Iterator[Asked]:
+def _asked(record: QuestionRecord, count: int, means: Means) -> Iterator[Asked]:
     """In every way; as many passages of others as there is room for."""
     random = Random(record.id)  # noqa: S311
     right = [record.documents[at] for at in record.positives]
@@ -117,14 +130,17 @@ def _asked(record: QuestionRecord, count: int, words: Vocabulary) -> Iterator[As
     left = redacted(record.question, answering, record.answer)
     if left is not None:
         yield Asked(record.question, left, LEFT_OUT)
-    other = changed(record.question, answering, words, random)
+    other = changed(record.question, answering, means.words, random)
     if other is not None:
         new = set(WORD.findall(other)) - set(WORD.findall(record.question))
         yield Asked(other, answering, NAME if any(map(str.istitle, new)) else WORDS)
+    more = narrowed(record.question, answering, means.added, random)
+    if more is not None:
+        yield Asked(more, answering, MORE)
 
 
-def _by_encoder(asked: Sequence[Asked], table: Table) -> None:
-    encoder = SentenceEncoder(settings().models / SENTENCE_ENCODER.folder, device="cpu")
+def _by_encoder(asked: Sequence[Asked], table: Table, adapter: Path | None) -> None:
+    encoder = open_encoder((settings().models / SENTENCE_ENCODER.folder).absolute(), adapter)
     texts = sorted({text for one in asked for text in one.passages})
     vectors = dict(zip(texts, encoder.encode(texts), strict=True))
     queries = encoder.encode_questions([one.question for one in asked])
@@ -147,6 +163,13 @@ def _by_encoder(asked: Sequence[Asked], table: Table) -> None:
         table.add(f"mention below {least}", [unmentioned(at, least) for at in everyone])
     both = [far(at, MIN_COSINE) or unmentioned(at, MIN_MENTION) for at in everyone]
     table.add("both as they are set", both)
+    if not isinstance(encoder, PairEncoder):
+        return
+    best = [max(encoder.answerability(one.question, one.passages)) for one in asked]
+    set_to = encoder.least_answerability
+    for least in sorted({*ANSWERABILITIES, set_to}):
+        table.add(f"answerability below {least}", [one < least for one in best])
+    table.add("all three as set", [a or one < set_to for a, one in zip(both, best, strict=True)])
 
 
 def _models(name: str, rate: int | None) -> Models:

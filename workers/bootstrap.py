@@ -20,6 +20,7 @@ from clara.default_models import (
     BASE,
     SENTENCE_ENCODER,
     DefaultModel,
+    chosen_answerability,
     chosen_checkpoint,
     is_there,
 )
@@ -281,14 +282,15 @@ def _pool() -> ThreadPoolExecutor:
 @lru_cache(maxsize=1)
 def _vectors() -> Vectors | None:
     """By the sentence encoder, the same for all checkpoints; None where each makes its own."""
-    from clara.retrieval.encoder import SentenceEncoder
+    from clara.answerability.encoder import open_encoder
     from workers.indexings import Vectors
 
     config, computing = settings(), _engine()
     if config.dense_vectors == "latents":
         return None
     given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
-    encoder = computing.submit(lambda: SentenceEncoder(given), urgent=True).result()
+    adapter = chosen_answerability(config)
+    encoder = computing.submit(lambda: open_encoder(given, adapter), urgent=True).result()
     return Vectors(_dense(encoder.name, encoder.dimension), EncoderOnEngine(encoder, computing))
 
 

@@ -18,6 +18,7 @@ from clara.default_models import (
     BASE,
     SENTENCE_ENCODER,
     DefaultModel,
+    chosen_answerability,
     chosen_checkpoint,
     is_there,
 )
@@ -65,6 +66,7 @@ def _checks(config: Settings) -> dict[str, Callable[[str], Finding]]:
         "sentence encoder": lambda name: _model(
             name, config.sentence_encoder, SENTENCE_ENCODER, config
         ),
+        "answerability": lambda name: _answerability(name, config),
         "checkpoint": lambda name: _checkpoint(name, config),
         "disk": lambda name: _disk(name, config),
         "memory": _memory,
@@ -170,6 +172,20 @@ def _checkpoint(name: str, config: Settings) -> Finding:
         return Finding(name, True, config.checkpoint)
     return Finding(
         name, False, f"{config.checkpoint} is not a folder", "Set CLARA_CHECKPOINT to one."
+    )
+
+
+def _answerability(name: str, config: Settings) -> Finding:
+    adapter = chosen_answerability(config)
+    if adapter is None:
+        return Finding(name, True, "no adapter: refusals go by cosine, names and the generator")
+    if (adapter / "manifest.json").is_file():
+        return Finding(name, True, str(adapter))
+    return Finding(
+        name,
+        False,
+        f"{adapter} has no manifest.json",
+        "Set CLARA_ANSWERABILITY to a folder that `clara train answerability` wrote.",
     )
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import torch
 
-from clara.default_models import BASE, SENTENCE_ENCODER, chosen_checkpoint, is_there
+from clara.default_models import (
+    BASE,
+    SENTENCE_ENCODER,
+    chosen_answerability,
+    chosen_checkpoint,
+    is_there,
+)
 from clara.errors import ModelMissing
 from clara.library.loading import open_models
 from clara.model.checkpoint import untrained
@@ -60,6 +66,11 @@ def installed_encoder() -> str | Path | None:
         return config.sentence_encoder
     there = is_there(SENTENCE_ENCODER, config.models)
     return config.models / SENTENCE_ENCODER.folder if there else None
+
+
+def installed_answerability() -> Path | None:
+    """The adapter with which that encoder reads pairs; None where there is none."""
+    return chosen_answerability(settings())
 
 
 def _base(config: Settings) -> str | Path:

@@ -42,6 +42,9 @@ class Limits:
     """Of dense vectors: what one candidate must reach for there to be an answer."""
     min_mention: float = NOTHING_IS_FAR
     """Of the encoder's tokens: how near the passages read must come to a name they do not have."""
+    min_answerability: float | None = None
+    """What the best of the passages read must reach; None for what was measured with the encoder,
+    and not asked of one that reads no pairs."""
 
 
 def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
@@ -58,6 +61,7 @@ def limits_of(config: Settings, checkpoint: Checkpoint) -> Limits:
         latent_weight=config.latent_weight or measured or LATENT_WEIGHT,
         min_cosine=bound(config.min_cosine, MIN_COSINE, default_encoder=default),
         min_mention=bound(config.min_mention, MIN_MENTION, default_encoder=default),
+        min_answerability=config.min_answerability,
     )
 
 

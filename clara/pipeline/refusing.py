@@ -11,7 +11,7 @@ from clara.pipeline.asking import Answering, Asked
 from clara.pipeline.considered import Considered
 from clara.pipeline.reading import reading
 from clara.types import Fate
-from clara.wording import NOT_MENTIONED
+from clara.wording import NOT_ANSWERED, NOT_MENTIONED
 
 
 def may_refuse(asked: Asked, answering: Answering) -> bool:
@@ -24,13 +24,15 @@ def refused(
 ) -> tuple[list[Considered], str | None]:
     """The same candidates, none of them to be read where they are beside the question.
 
-    Also why, where a name is what they lack.
+    Also why, where a name is what they lack, or they are about the question and do not answer it.
     """
     if _too_far(asked, considered, answering):
         return [_unread(one) for one in considered], None
     name = _not_mentioned(asked, considered, answering)
     if name is not None:
         return [_unread(one) for one in considered], NOT_MENTIONED.format(name=name)
+    if _unanswered(asked, considered, answering):
+        return [_unread(one) for one in considered], NOT_ANSWERED
     return list(considered), None
 
 
@@ -48,11 +50,23 @@ def _not_mentioned(
     least, encoder = answering.limits.min_mention, answering.encoder
     if asked.search_only or least <= NOTHING_IS_FAR or not encoder.shows_tokens:
         return None
-    read = [_text(one) for one in considered if one.fate is Fate.READ]
+    read = _read(considered)
     if not read:
         return None
     faintest = faintest_mention(asked.text, read, encoder, map(_text, considered))
     return faintest.name if faintest is not None and faintest.cosine < least else None
+
+
+def _unanswered(asked: Asked, considered: Sequence[Considered], answering: Answering) -> bool:
+    read = _read(considered)
+    if asked.search_only or not read:
+        return False
+    least = answering.limits.min_answerability
+    return answering.encoder.unanswered(asked.text, read, least)
+
+
+def _read(considered: Sequence[Considered]) -> list[str]:
+    return [_text(one) for one in considered if one.fate is Fate.READ]
 
 
 def _text(one: Considered) -> str:

@@ -95,6 +95,9 @@ class Guardrails(Section):
     min_mention: float | None = Field(default=None, ge=-1, le=1)
     """A name of the question that none of the passages has must come as near as this to something
     in one of those read, by the encoder's tokens. None: as for `min_cosine`."""
+    min_answerability: float | None = Field(default=None, ge=-1, le=1)
+    """What the best passage read must reach, 0 to 1, by the encoder's adapter for reading question
+    and passage together. None: what was measured with it, and nothing without one."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Guardrails:

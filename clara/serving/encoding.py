@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clara.answerability.port import PairEncoder, unanswered
 from clara.mentions import TokenEncoder, TokenStates
 from clara.serving.engine import Engine
 
@@ -47,3 +48,17 @@ class EncoderOnEngine:
         if not isinstance(encoder, TokenEncoder):
             raise TypeError(f"{encoder.name} shows no tokens")
         return self.engine.submit(lambda: encoder.token_states(texts), urgent=True).result()
+
+    def unanswered(self, question: str, read: Sequence[str], chosen: float | None) -> bool:
+        """Whether no passage looks as if it answered a question; False where none can tell.
+
+        Args:
+            question: any text.
+            read: passages.
+            chosen: bound; None takes the one measured with the encoder.
+        """
+        encoder = self.encoder
+        if not isinstance(encoder, PairEncoder):
+            return False
+        work = self.engine.submit(lambda: unanswered(question, read, encoder, chosen), urgent=True)
+        return work.result()

@@ -9,9 +9,11 @@ import pytest
 
 from clara import default_models
 from clara.default_models import (
+    ANSWERABILITY,
     CHECKPOINT,
     DefaultModel,
     _unpack_folder,
+    chosen_answerability,
     chosen_checkpoint,
     default_checkpoint,
     fetch,
@@ -89,3 +91,15 @@ def test_the_shipped_checkpoint_stands_in_where_settings_name_neither_it_nor_a_b
     assert chosen_checkpoint(plain.model_copy(update={"checkpoint": "mine"})) == "mine"
     monkeypatch.setattr(default_models, "default_checkpoint", lambda: None)
     assert chosen_checkpoint(plain) == ""
+
+
+def test_the_adapter_of_a_source_tree_belongs_to_the_default_encoder(tmp_path: Path) -> None:
+    assert chosen_answerability(Settings(), tmp_path) is None
+    own = tmp_path / "checkpoints" / ANSWERABILITY
+    own.mkdir(parents=True)
+    assert chosen_answerability(Settings(), tmp_path) == own
+    assert chosen_answerability(Settings(sentence_encoder="another"), tmp_path) is None
+    named = Settings(sentence_encoder="another", answerability="adapter")
+    assert chosen_answerability(named, tmp_path) == Path("adapter")
+    latents = Settings(dense_vectors="latents", answerability="adapter")
+    assert chosen_answerability(latents, tmp_path) is None

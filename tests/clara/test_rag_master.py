@@ -29,10 +29,12 @@ from clara.model.generator import Generator
 from clara.rag.answered import Answered, is_supported
 from clara.rag.config import RagConfig, config_of, read_config
 from clara.rag.search import Passage, fused, narrow
+from clara.retrieval.encoder import SentenceEncoder
 from clara.settings import Settings
 from clara.types import Mode
 from clara.wording import (
     NO_ENCODER,
+    NOT_ANSWERED,
     NOT_IN_DOCUMENTS,
     NOT_MENTIONED,
     UNSUPPORTED,
@@ -291,6 +293,40 @@ def test_a_name_that_no_document_mentions_is_not_answered_from_them(
     assert strict.notices == (NOT_MENTIONED.format(name="Vienna"),)
     assert not asked(question, documents, min_mention=-1.0).refused
     assert not asked(question, [*documents, "Vienna has no sea."], min_mention=1.0).refused
+
+
+def test_documents_that_do_not_look_like_an_answer_are_not_answered_from(
+    model: CLaRa, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reading(SentenceEncoder):
+        least_answerability = 0.3
+
+        def answerability(self, question: str, passages: Sequence[str]) -> list[float]:
+            return [0.5 if "pier" in question else 0.1 for _ in passages]
+
+    installed = "clara.{}.installed_answerability"
+    monkeypatch.setattr(installed.format("rag.guarding"), lambda: home)
+    monkeypatch.setattr(installed.format("rag_master"), lambda: home)
+    monkeypatch.setattr(
+        "clara.library.installed.settings", lambda: Settings(sentence_encoder=str(home / "encoder"))
+    )
+    monkeypatch.setattr(
+        "clara.answerability.encoder.open_encoder",
+        lambda source, _, device: Reading(source, device=device),
+    )
+
+    def asked(question: str, **guards: Any) -> Answered:
+        free = {"require_citations": False}
+        own = {"encoder": "default"}
+        asking = master(model, retrieval=own, guardrails=free | guards)
+        return asking.query(question, [HARBOUR])
+
+    assert not asked("Who paid for the pier?").refused
+    missed = asked("Who paid for the mast?")
+    assert (missed.refused, missed.citations) == (True, [])
+    assert missed.notices == (NOT_ANSWERED,)
+    assert not asked("Who paid for the mast?", min_answerability=-1.0).refused
+    assert asked("Who paid for the pier?", min_answerability=0.6).refused
 
 
 # -- an untrained checkpoint

@@ -59,3 +59,12 @@ def test_a_stranger_on_the_api_port_is_seen(config: Settings) -> None:
     assert not finding.ok
     assert str(port) in finding.detail
     assert "CLARA_API_PORT" in finding.remedy
+
+
+def test_an_adapter_that_is_named_and_not_there_is_found(config: Settings, tmp_path: Path) -> None:
+    named = config.model_copy(update={"answerability": str(tmp_path / "none")})
+    found = findings(named)["answerability"]
+    assert not found.ok
+    assert "CLARA_ANSWERABILITY" in found.remedy
+    other = config.model_copy(update={"sentence_encoder": "another"})
+    assert findings(other)["answerability"].detail.startswith("no adapter")

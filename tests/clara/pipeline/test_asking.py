@@ -35,6 +35,11 @@ def test_bounds_for_cosines_are_those_of_the_encoder_they_were_measured_with(
     assert (limits.min_cosine, limits.min_mention) == bounds
 
 
+def test_how_far_passages_must_look_like_an_answer_is_the_encoders_to_say() -> None:
+    assert limits_of(Settings(), checkpoint()).min_answerability is None
+    assert limits_of(Settings(min_answerability=0.4), checkpoint()).min_answerability == 0.4
+
+
 @pytest.mark.parametrize(
     ("settings", "measured", "found"),
     [

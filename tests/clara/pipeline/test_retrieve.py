@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from clara.retrieval import hybrid
 from clara.retrieval.ports import LexicalIndex
 from clara.serving.encoding import EncoderOnEngine
 from clara.types import Fate, Mode, PassageText, Rerank, SourceDocument
-from clara.wording import NOT_MENTIONED
+from clara.wording import NOT_ANSWERED, NOT_MENTIONED
 from tests.clara.pipeline.conftest import Ask, Write, index
 
 FACTS = [
@@ -229,6 +230,34 @@ def test_an_encoder_that_shows_no_tokens_has_no_names_looked_for(
     encoder = EncoderOnEngine(Whole(), answering.engine)
     other = limited(replace(answering, encoder=encoder), min_mention=1.0)
     assert len(retrieve(ask("Who paints in Vienna?"), other).chosen) == 5
+
+
+def test_passages_that_do_not_look_like_an_answer_are_not_read(
+    compressed: UUID, answering: Answering, ask: Ask
+) -> None:
+    shown = answering.encoder.encoder
+
+    class Reading:
+        name, dimension = shown.name, shown.dimension
+        encode, encode_questions = shown.encode, shown.encode_questions
+        least_answerability = 0.3
+
+        def answerability(self, question: str, passages: Sequence[str]) -> list[float]:
+            return [
+                0.5 if "comb" in passage and "Bees" in question else 0.1 for passage in passages
+            ]
+
+    reading = replace(answering, encoder=EncoderOnEngine(Reading(), answering.engine))
+    held = retrieve(ask("Where do Bees dance?"), reading)
+    assert (len(held.chosen), held.notice) == (5, None)
+    missed = retrieve(ask("Where do ships dance?"), reading)
+    assert (missed.chosen, missed.notice) == ([], NOT_ANSWERED)
+    assert {one.fate for one in missed.considered} == {Fate.BELOW_MIN_SCORE, Fate.BEYOND_TOP_K}
+    strict = retrieve(ask("Where do Bees dance?"), limited(reading, min_answerability=0.6))
+    assert (strict.chosen, strict.notice) == ([], NOT_ANSWERED)
+    loose = retrieve(ask("Where do ships dance?"), limited(reading, min_answerability=-1.0))
+    assert len(loose.chosen) == 5
+    assert len(retrieve(ask("Where do ships dance?", search_only=True), reading).chosen) == 5
 
 
 def test_a_fused_score_is_not_cut_by_a_bound_for_latents(
