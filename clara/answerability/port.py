@@ -7,6 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from clara.nearness import NOTHING_IS_FAR
 
+FIRST = 2
+"""Passages that are looked at first: mostly one of them answers, and the rest need not be."""
+
 
 @runtime_checkable
 class PairEncoder(Protocol):
@@ -29,11 +32,12 @@ def unanswered(
 
     Args:
         question: any text.
-        read: passages that would be read for it; none answer nothing.
+        read: passages that would be read for it, best first; none answer nothing.
         encoder: of pairs; not asked where the bound lets everything through.
         chosen: bound; None takes the one that was measured.
     """
     least = encoder.least_answerability if chosen is None else chosen
     if least <= NOTHING_IS_FAR:
         return False
-    return max(encoder.answerability(question, read), default=NOTHING_IS_FAR) < least
+    parts = (read[:FIRST], read[FIRST:])
+    return not any(max(encoder.answerability(question, some)) >= least for some in parts if some)

@@ -38,6 +38,16 @@ def test_one_passage_that_reaches_the_bound_is_enough(
     assert unanswered("?", passages, encoder, chosen) == missed
 
 
+def test_the_rest_is_looked_at_only_where_the_best_passages_do_not_answer() -> None:
+    encoder = Told()
+    assert not unanswered("?", ["0.1", "0.3", "0.1"], encoder, None)
+    assert encoder.asked == 1
+    assert not unanswered("?", ["0.1", "0.1", "0.1", "0.3"], encoder, None)
+    assert encoder.asked == 3
+    assert unanswered("?", [], encoder, None)
+    assert encoder.asked == 3
+
+
 def test_a_bound_that_lets_all_through_asks_nothing() -> None:
     encoder = Told()
     assert not unanswered("?", ["0.0"], encoder, -1.0)
