@@ -33,6 +33,9 @@ from clara.training.schedule import rate_at
 LOG = "log.jsonl"
 """A line per round; one that a kill cost is there twice, and the later line counts."""
 
+RESERVED = 2
+"""Places that some encoders count from, and do not read at."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -51,6 +54,7 @@ class Config:
     save_every: int = 10
     """Rounds between two saved states: what a kill can lose."""
     max_tokens: int = MAX_TOKENS
+    """Of a question and a passage; fewer where the encoder has fewer places."""
     seed: int = 0
 
 
@@ -123,6 +127,8 @@ class Training:
         self._model = AutoModel.from_pretrained(encoder, dtype=dtype).to(device).eval()
         self._model.requires_grad_(False)
         self._model.pooler = None
+        room = self._model.config.max_position_embeddings - RESERVED
+        self._most = min(config.max_tokens, room)
         self._switch = Switch()
         self._adapters = Adapters(self._model, self._switch, dropout=0.0)
         torch.manual_seed(config.seed)
@@ -182,7 +188,7 @@ class Training:
             adapter=self._adapters.export(ROLE, torch.float32),
             heads={name: value.detach().cpu() for name, value in self._heads.state_dict().items()},
             encoder=encoder_hash(self.encoder),
-            max_tokens=self.config.max_tokens,
+            max_tokens=self._most,
             notes=(
                 *self._before,
                 f"{self.progress.step} rounds: {json.dumps(asdict(self.config))}",
@@ -216,7 +222,7 @@ class Training:
             self._tokenizer,
             [one.question for one in drawn],
             [one.passage for one in drawn],
-            max_tokens=self.config.max_tokens,
+            max_tokens=self._most,
         )
         return [
             _Taught(pair, one.answers, _place(one, pair))

@@ -157,6 +157,16 @@ def test_a_damaged_adapter_is_refused_by_name(
         ReadingEncoder(encoder, folder)
 
 
+def test_pairs_are_no_longer_than_the_encoder_reads(encoder: Path, tmp_path: Path) -> None:
+    long = [replace(one, right=[one.right[0] + " ice" * 600]) for one in MATERIAL.questions[:3]]
+    config = replace(CONFIG, rounds=1, max_tokens=4096, questions=3)
+    kept = Training(replace(MATERIAL, questions=long), encoder, tmp_path / "out", config).run()
+    assert kept.max_tokens == 510
+    save(kept, tmp_path / "adapter")
+    reader = ReadingEncoder(encoder, tmp_path / "adapter")
+    assert len(reader.answerability("Where is Salt?", ["ice " * 900])) == 1
+
+
 def test_heads_of_another_width_are_refused(encoder: Path, trained: tuple[Path, Kept]) -> None:
     with pytest.raises(InvalidCheckpoint, match="its heads do not"):
         trained[1].heads_over(16)
