@@ -121,6 +121,21 @@ def is_there(model: DefaultModel, models: Path) -> bool:
     return (models / model.folder / "config.json").exists()
 
 
+def folder_of(model: DefaultModel, models: Path) -> Path:
+    """Where a default model lies on this machine.
+
+    Raises:
+        ModelMissing: it was not fetched.
+    """
+    if not is_there(model, models):
+        raise ModelMissing(
+            f"{model.folder} is not in {models}",
+            field="CLARA_HOME",
+            remedy="Run `clara models fetch`, or name a model of your own.",
+        )
+    return models / model.folder
+
+
 def fetch(
     model: DefaultModel,
     models: Path,

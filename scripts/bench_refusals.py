@@ -1,6 +1,6 @@
 """What refuses the unanswerable: cosine, names not mentioned, answerability, and the generator.
 
-Usage: python scripts/bench_refusals.py stage2.jsonl [--questions 200] [--read 3]
+Usage: python scripts/bench_refusals.py stage2.jsonl [--stage 2] [--questions 200] [--read 3]
            [--answerability DIR] [--checkpoint DIR --rate 2]
 
 Every question is asked with `--read` passages, those that answer it among them; with those
@@ -8,23 +8,25 @@ withheld; with the sentences left out that hold the answer (clara/training/redac
 keeping its passages, with one of its words changed, a name or another
 (clara/training/changed.py), or asking for more (clara/training/narrowed.py). For each bound: the
 share of each kind that is refused. With a checkpoint, what its generator does by itself, from text
-or from latents at a rate; and what it would do if a refusal had to lead by so many nats. Prints
-tables, then one line of JSON.
+or from latents at a rate; and what it would do if a refusal had to lead by so many nats. AUC is
+how often a signal puts a question of a kind below an answerable one. Prints tables, the time that
+reading takes, then one line of JSON. Sets of 20 candidates are read with `--stage 3`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from time import perf_counter
 
 import torch
 
-from clara.answerability.encoder import open_encoder
-from clara.answerability.port import PairEncoder
+from clara.answerability.encoder import ReadingEncoder, open_encoder
 from clara.default_models import BASE, SENTENCE_ENCODER, chosen_answerability
 from clara.evaluation.batches import batches
 from clara.evidence import WORD
@@ -51,6 +53,7 @@ ANSWERABLE, WITHHELD, LEFT_OUT = "answerable", "withheld", "answer left out"
 NAME, WORDS, MORE = "other name", "other word", "asks for more"
 KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS, MORE)
 BATCH_TOKENS = 8192
+TIMED = 100
 LONGEST_ANSWER = 16
 
 
@@ -76,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("records", type=Path)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--stage", type=Stage, default=Stage.INSTRUCTION)
     parser.add_argument("--read", type=int, default=3)
     parser.add_argument("--answerability", type=Path, default=chosen_answerability(settings()))
     parser.add_argument("--checkpoint", default="")
@@ -83,7 +87,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    records = [one for one in read([given.records], Stage.INSTRUCTION) if one.positives]
+    found = read([given.records], given.stage, generation_top_k=given.read)
+    records = [one for one in found if one.positives]
     means = Means(_words(), additions(one.question for one in records))
     asked = [one for r in records[: given.questions] for one in _asked(r, given.read, means)]
     table = Table(asked)
@@ -110,6 +115,20 @@ class Table:
         self.rows[name] = {kind: hits[kind] / max(self.counts[kind], 1) for kind in KINDS}
         print(f"{name:<26}" + "".join(f"{share:>22.3f}" for share in self.rows[name].values()))
 
+    def auc(self, name: str, scores: Sequence[float]) -> None:
+        """One row: of the pairs with an answerable question, those in which it scores more."""
+        by: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for one, score in zip(self._asked, scores, strict=True):
+            by[one.kind].append(score)
+        self.rows[f"AUC, {name}"] = {kind: _more(by[ANSWERABLE], by[kind]) for kind in KINDS[1:]}
+        found = self.rows[f"AUC, {name}"].values()
+        print(f"{f'AUC, {name}':<26}" + " " * 22 + "".join(f"{share:>22.3f}" for share in found))
+
+
+def _more(right: Sequence[float], others: Sequence[float]) -> float:
+    pairs = [(a > b) + 0.5 * (a == b) for a in right for b in others]
+    return sum(pairs) / max(len(pairs), 1)
+
 
 def _words() -> Vocabulary:
     base = load_backbone(settings().models / BASE.folder, n_mem=1, doc_max_length=256)
@@ -121,12 +140,13 @@ def _asked(record: QuestionRecord, count: int, means: Means) -> Iterator[Asked]:
     random = Random(record.id)  # noqa: S311
     right = [record.documents[at] for at in record.positives]
     others = [text for at, text in enumerate(record.documents) if at not in record.positives]
-    if len(others) < count:
+    if len(others) < count - len(right):
         return
     answering = [*right, *random.sample(others, max(count - len(right), 0))]
     random.shuffle(answering)
     yield Asked(record.question, answering, ANSWERABLE)
-    yield Asked(record.question, random.sample(others, count), WITHHELD)
+    if len(others) >= count:
+        yield Asked(record.question, random.sample(others, count), WITHHELD)
     left = redacted(record.question, answering, record.answer)
     if left is not None:
         yield Asked(record.question, left, LEFT_OUT)
@@ -156,6 +176,11 @@ def _by_encoder(asked: Sequence[Asked], table: Table, adapter: Path | None) -> N
         found = mentions[at]
         return found is not None and found.cosine < least
 
+    nearest = [
+        max(float(vectors[text] @ query) for text in one.passages)
+        for one, query in zip(asked, queries, strict=True)
+    ]
+    table.auc("cosine", nearest)
     everyone = range(len(asked))
     for least in COSINES:
         table.add(f"cosine below {least}", [far(at, least) for at in everyone])
@@ -163,13 +188,32 @@ def _by_encoder(asked: Sequence[Asked], table: Table, adapter: Path | None) -> N
         table.add(f"mention below {least}", [unmentioned(at, least) for at in everyone])
     both = [far(at, MIN_COSINE) or unmentioned(at, MIN_MENTION) for at in everyone]
     table.add("both as they are set", both)
-    if not isinstance(encoder, PairEncoder):
+    if not isinstance(encoder, ReadingEncoder):
         return
     best = [max(encoder.answerability(one.question, one.passages)) for one in asked]
+    table.auc("answerability", best)
+    _time(asked, encoder)
     set_to = encoder.least_answerability
     for least in sorted({*ANSWERABILITIES, set_to}):
         table.add(f"answerability below {least}", [one < least for one in best])
     table.add("all three as set", [a or one < set_to for a, one in zip(both, best, strict=True)])
+
+
+def _time(asked: Sequence[Asked], encoder: ReadingEncoder) -> None:
+    """Median milliseconds of reading pairs, beside those of a question's vector."""
+
+    def median(work: Callable[[Asked], object]) -> float:
+        spent = []
+        for one in asked[:TIMED]:
+            started = perf_counter()
+            work(one)
+            spent.append(perf_counter() - started)
+        return 1000 * statistics.median(spent)
+
+    vector = median(lambda one: encoder.encode_questions([one.question]))
+    two = median(lambda one: encoder.answerability(one.question, one.passages[:2]))
+    whole = median(lambda one: encoder.answerability(one.question, one.passages))
+    print(f"ms: vector {vector:.1f}, two passages {two:.1f}, all {whole:.1f}")
 
 
 def _models(name: str, rate: int | None) -> Models:
@@ -192,6 +236,7 @@ def _by_generator(asked: Sequence[Asked], models: Models, rate: int | None, tabl
             ids = generator.generate([prompts[at] for at in some], max_new_tokens=LONGEST_ANSWER)
             said |= {at: generator.text_of(one) for at, one in zip(some, ids, strict=True)}
     ahead = refusal_leads(models, prompts)
+    table.auc("generator", [-lead for lead in ahead])
     refuses = [is_refusal(said[at]) for at in range(len(asked))]
     table.add("generator", refuses)
     for nats in MARGINS:

@@ -19,12 +19,10 @@ from clara.db.tables import Checkpoint
 from clara.default_models import (
     BASE,
     SENTENCE_ENCODER,
-    DefaultModel,
     chosen_answerability,
     chosen_checkpoint,
-    is_there,
+    folder_of,
 )
-from clara.errors import ModelMissing
 from clara.pipeline.asking import Answering, limits_of
 from clara.registry import Inspected
 from clara.retrieval.ports import DenseIndex, LatentStore, LexicalIndex
@@ -113,7 +111,7 @@ def base_model(config: Settings) -> Path | str:
     Raises:
         ModelMissing: none is named and the default one is not on this machine.
     """
-    return config.base_model or _default(config, BASE)
+    return config.base_model or folder_of(BASE, config.models)
 
 
 @lru_cache(maxsize=1)
@@ -288,7 +286,7 @@ def _vectors() -> Vectors | None:
     config, computing = settings(), _engine()
     if config.dense_vectors == "latents":
         return None
-    given = config.sentence_encoder or _default(config, SENTENCE_ENCODER)
+    given = config.sentence_encoder or folder_of(SENTENCE_ENCODER, config.models)
     adapter = chosen_answerability(config)
     encoder = computing.submit(lambda: open_encoder(given, adapter), urgent=True).result()
     return Vectors(_dense(encoder.name, encoder.dimension), EncoderOnEngine(encoder, computing))
@@ -310,13 +308,3 @@ def _dense(encoder: str, dimension: int) -> DenseIndex:
     from clara.retrieval.dense import dense_index
 
     return dense_index(settings(), database(), encoder=encoder, dimension=dimension)
-
-
-def _default(config: Settings, model: DefaultModel) -> Path:
-    if not is_there(model, config.models):
-        raise ModelMissing(
-            f"{model.folder} is not in {config.models}",
-            field="CLARA_HOME",
-            remedy="Run `clara models fetch`, or name a model of your own.",
-        )
-    return config.models / model.folder

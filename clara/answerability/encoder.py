@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from clara.answerability.files import encoder_hash, load
-from clara.answerability.network import ROLE, batches, pairs_of, read
+from clara.answerability.network import ROLE, pairs_of, read
 from clara.model.lora import merged
-from clara.retrieval.encoder import SentenceEncoder
+from clara.retrieval.encoder import SentenceEncoder, batches
 
 BATCH_TOKENS = 8192
 
@@ -56,7 +56,7 @@ class ReadingEncoder(SentenceEncoder):
                 self._tokenizer, [question] * len(passages), passages, max_tokens=self._most
             )
         found = [0.0] * len(pairs)
-        for some in batches(pairs, BATCH_TOKENS):
+        for some in batches([len(pair.ids) for pair in pairs], BATCH_TOKENS):
             answers, _ = read(self._reading, self._heads, [pairs[at] for at in some])
             for at, share in zip(some, answers.sigmoid().tolist(), strict=True):
                 found[at] = share

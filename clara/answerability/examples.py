@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from clara.evidence import places, sentences_holding, words_of, worth
-from clara.sentences import sentences
+from clara.evidence import places, words_of, worth
 from clara.training.changed import Vocabulary, changed
 from clara.training.narrowed import Additions, narrowed
 from clara.training.records import CompressionRecord, QuestionRecord
-from clara.training.redacted import redacted
+from clara.training.redacted import redacted, thinned
 
 THINNED, CHANGED, NARROWED = 0.35, 0.7, 0.8
 """Of the questions, how many are also asked so in an epoch."""
@@ -111,24 +110,6 @@ def examples(
         other := narrowed(one.question, one.right, additions, random)
     ):
         yield Example(other, passage, False)
-
-
-def thinned(passage: str, answer: str, random: Random) -> str | None:
-    """`passage` without one or two sentences that do not hold the answer; None where it has none
-    to spare, or does not hold it word for word."""
-    first, line, rest = passage.partition("\n")
-    title, text = (first + line, rest) if line else ("", first)
-    spans = sentences(text)
-    needed = {
-        at for a, b in sentences_holding(text, spans, answer) for at in range(a, b + 1) if answer
-    }
-    spare = [at for at in range(len(spans)) if at not in needed]
-    if not needed or not spare:
-        return None
-    gone = set(random.sample(spare, min(len(spare), random.choice((1, 1, 2)))))
-    starts = [span.start for span in spans]
-    pieces = zip(starts, [*starts[1:], len(text)], strict=True)
-    return title + "".join(text[a:b] for at, (a, b) in enumerate(pieces) if at not in gone).rstrip()
 
 
 def _near(

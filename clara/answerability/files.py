@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from clara.answerability.network import ROLE, Heads
 from clara.errors import InvalidCheckpoint
-from clara.model.files import damaged, expected, new_folder, read_json, require, shown, typed
+from clara.model.checkpoint import tensor_file
+from clara.model.files import damaged, expected, new_folder, read_json, shown, typed
 from clara.model.fingerprints import file_hash
 from clara.nearness import NOTHING_IS_FAR
 
@@ -114,7 +114,7 @@ def load(folder: Path, encoder: str) -> Kept:
         )
     if typed(told, "encoder", str, path) != encoder:
         raise _misfit("it was trained over another one")
-    found = _weights(folder / WEIGHTS, typed(told, "files", dict, path).get(WEIGHTS))
+    found = tensor_file(folder / WEIGHTS, typed(told, "files", dict, path))
     heads = {name: value for name, value in found.items() if name.split(".")[0] in _HEADS}
     return Kept(
         adapter={name: value for name, value in found.items() if name not in heads},
@@ -131,17 +131,6 @@ def _number(value: object, path: Path) -> float:
     if wrong is not None:
         raise damaged(path, f"least must be {wrong}, it is {shown(value)}")
     return NOTHING_IS_FAR if value is None else float(str(value))
-
-
-def _weights(path: Path, wanted: object) -> dict[str, Tensor]:
-    require(path)
-    if file_hash(path) != wanted:
-        raise damaged(path, "it is not the file that the manifest names")
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise damaged(path, error) from error
-    return found
 
 
 def _misfit(why: str) -> InvalidCheckpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,16 +102,6 @@ def read(model: PreTrainedModel, heads: Heads, pairs: Sequence[Pair]) -> tuple[T
     inside[:, 0] = True  # where the answer "stands" that is not there
     span = heads.span(states).masked_fill(~inside[:, :, None].to(device), _OUTSIDE)
     return heads.answers(states[:, 0])[:, 0], span
-
-
-def batches(pairs: Sequence[Pair], batch_tokens: int) -> Iterator[list[int]]:
-    """Positions of pairs of similar length, padding included in the tokens; at least one each."""
-    order = sorted(range(len(pairs)), key=lambda at: (-len(pairs[at].ids), at))
-    start = 0
-    while start < len(order):
-        count = max(1, batch_tokens // len(pairs[order[start]].ids))
-        yield order[start : start + count]
-        start += count
 
 
 def _second(sequences: Sequence[int | None]) -> tuple[int, int]:

@@ -42,7 +42,7 @@ class Config:
     """Of a training."""
 
     minutes: float = 80
-    """Of steps, over all resumptions."""
+    """Of steps, over all resumptions; 0 keeps what it begins with."""
     rounds: int | None = None
     """Instead of minutes: then a training comes to the same weights on every machine of a kind."""
     rank: int = 32
@@ -156,6 +156,8 @@ class Training:
         """Of the training that is done, by rounds where they are its bound, else by time."""
         if self.config.rounds is not None:
             return self.progress.step / self.config.rounds
+        if not self.config.minutes:
+            return 1.0
         return self.progress.seconds / (60 * self.config.minutes)
 
     def run(
@@ -189,11 +191,12 @@ class Training:
             heads={name: value.detach().cpu() for name, value in self._heads.state_dict().items()},
             encoder=encoder_hash(self.encoder),
             max_tokens=self._most,
-            notes=(
-                *self._before,
-                f"{self.progress.step} rounds: {json.dumps(asdict(self.config))}",
-            ),
+            notes=(*self._before, *self._note()),
         )
+
+    def _note(self) -> Iterator[str]:
+        if self.progress.step:
+            yield f"{self.progress.step} rounds: {json.dumps(asdict(self.config))}"
 
     def _round(self, order: Order, number: int) -> Round:
         """All pairs of some questions, once."""

@@ -114,7 +114,9 @@ def train_answerability(
     exclude_source: Annotated[
         list[str] | None, typer.Option(help="Value of `source` to leave out.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Of steps.", min=0.01)] = 80.0,
+    minutes: Annotated[
+        float, typer.Option(help="Of steps; 0 measures the bound of what it begins with.", min=0)
+    ] = 80.0,
     learning_rate: Annotated[float, typer.Option(help="Peak.", min=1e-7, max=1.0)] = 8e-4,
     wrongly: Annotated[
         float,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from clara.default_models import BASE, SENTENCE_ENCODER, is_there
-from clara.errors import ModelMissing
+from clara.default_models import BASE, SENTENCE_ENCODER, folder_of
 from clara.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,8 +113,7 @@ def _measured(
 def _encoder(config: Settings) -> str | Path:
     if config.sentence_encoder:
         return config.sentence_encoder
-    _require(SENTENCE_ENCODER.folder, is_there(SENTENCE_ENCODER, config.models), config)
-    return (config.models / SENTENCE_ENCODER.folder).absolute()
+    return folder_of(SENTENCE_ENCODER, config.models).absolute()
 
 
 def _material(request: Request, config: Settings, held: Sequence[QuestionRecord]) -> Material:
@@ -137,8 +135,7 @@ def _material(request: Request, config: Settings, held: Sequence[QuestionRecord]
         held_out={one.question for one in held},
         seed=request.seed,
     )
-    _require(BASE.folder, bool(config.base_model) or is_there(BASE, config.models), config)
-    base = config.base_model or (config.models / BASE.folder).absolute()
+    base = config.base_model or folder_of(BASE, config.models).absolute()
     backbone = load_backbone(local_folder(base), n_mem=1, doc_max_length=config.doc_max_length)
     words = vocabulary(backbone.tokens, embedding_of(backbone.model).weight)
     return Material(questions, words, additions(one.question for one in questions))
@@ -149,12 +146,3 @@ def _held(request: Request) -> list[QuestionRecord]:
     from clara.training.records import Stage
 
     return read(request.dev, Stage.INSTRUCTION)
-
-
-def _require(folder: str, there: bool, config: Settings) -> None:
-    if not there:
-        raise ModelMissing(
-            f"{folder} is not in {config.models}",
-            field="CLARA_HOME",
-            remedy="Run `clara models fetch`, or name a model of your own.",
-        )

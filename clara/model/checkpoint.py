@@ -318,8 +318,8 @@ def _split_by_role(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
 
 def _load_own(folder: Path, noted: manifest.Manifest, base: str | Path | None) -> Checkpoint:
     config = _config(noted.config, base)
-    adapters, rows = (_tensor_file(folder / name, noted.files) for name in _FILES)
-    pooling = _tensor_file(folder / _POOLING, noted.files) if config.kind == "pooled" else {}
+    adapters, rows = (tensor_file(folder / name, noted.files) for name in _FILES)
+    pooling = tensor_file(folder / _POOLING, noted.files) if config.kind == "pooled" else {}
     return Checkpoint(
         config=config,
         adapters=_split_by_role(adapters),
@@ -362,7 +362,12 @@ def _config(raw: Mapping[str, Any], base: str | Path | None) -> CheckpointConfig
     return CheckpointConfig(**values)
 
 
-def _tensor_file(path: Path, files: Mapping[str, Any]) -> dict[str, Tensor]:
+def tensor_file(path: Path, files: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file, which a manifest names with its hash.
+
+    Raises:
+        InvalidCheckpoint: it is missing, damaged, or another file than was noted.
+    """
     require(path)
     try:
         tensors = load_file(path)

@@ -78,7 +78,7 @@ class SentenceEncoder:
         """
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         ids = self._token_ids(texts)
-        for batch in _batches([len(one) for one in ids], batch_tokens):
+        for batch in batches([len(one) for one in ids], batch_tokens):
             vectors[batch] = self._forward([ids[i] for i in batch]).cpu().numpy()
         return vectors
 
@@ -144,7 +144,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Positions of texts of similar length, longest first; at least one text a batch."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0

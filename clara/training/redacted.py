@@ -8,7 +8,8 @@ answered. Question and documents stay as somebody wrote them, which those change
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from random import Random
 
 from clara.evidence import sentences_holding, words_of, worth
 from clara.sentences import sentences
@@ -34,18 +35,39 @@ def redacted(question: str, documents: Sequence[str], answer: str) -> list[str] 
     return kept if whole and kept != list(documents) else None
 
 
-def _without(document: str, answer: str) -> str | None:
-    first, line, rest = document.partition("\n")
-    title, text = (first + line, rest) if line else ("", first)
-    if any(sentences_holding(title, sentences(title), answer)):
+def thinned(document: str, answer: str, random: Random) -> str | None:
+    """`document` without one or two sentences that do not hold `answer`; None where it has none
+    to spare, or does not hold it word for word in its text."""
+    title, text = _parted(document)
+    needed = _holding(text, answer)
+    spare = [at for at in range(len(sentences(text))) if at not in needed]
+    if not needed or not spare:
         return None
-    spans = sentences(text)
-    gone = {
-        at
-        for first, last in sentences_holding(text, spans, answer)
-        for at in range(first, last + 1)
-    }
-    starts = [span.start for span in spans]
-    pieces = zip(starts, [*starts[1:], len(text)], strict=True)
-    kept = "".join(text[a:b] for at, (a, b) in enumerate(pieces) if at not in gone).rstrip()
+    gone = random.sample(spare, min(len(spare), random.choice((1, 1, 2))))
+    return title + _less(text, gone)
+
+
+def _without(document: str, answer: str) -> str | None:
+    title, text = _parted(document)
+    if _holding(title, answer):
+        return None
+    kept = _less(text, _holding(text, answer))
     return title + kept if kept else None
+
+
+def _parted(document: str) -> tuple[str, str]:
+    """Title, with the line break behind it, and text; no title where there is one line."""
+    first, line, rest = document.partition("\n")
+    return (first + line, rest) if line else ("", first)
+
+
+def _holding(text: str, answer: str) -> set[int]:
+    """Which sentences an answer stands in, word for word."""
+    runs = sentences_holding(text, sentences(text), answer)
+    return {at for first, last in runs for at in range(first, last + 1)}
+
+
+def _less(text: str, gone: Collection[int]) -> str:
+    starts = [span.start for span in sentences(text)]
+    pieces = zip(starts, [*starts[1:], len(text)], strict=True)
+    return "".join(text[a:b] for at, (a, b) in enumerate(pieces) if at not in gone).rstrip()

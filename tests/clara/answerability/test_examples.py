@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
 import torch
 
-from clara.answerability.examples import Answered, Example, answered, examples, thinned
+from clara.answerability.examples import Answered, Example, answered, examples
 from clara.training.changed import Vocabulary
 from clara.training.narrowed import Additions
 from clara.training.records import CompressionRecord, QuestionRecord
@@ -60,20 +59,6 @@ def test_a_question_that_passages_answer_only_together_gives_nothing() -> None:
 def test_of_several_passages_only_one_with_the_answer_is_said_to_answer() -> None:
     one = Answered("In which year did the shop of Anna open?", "1998", [OTHER, PASSAGE], [])
     assert all("1998" in example.passage for example in made(one) if example.answers)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_thinning_spares_the_answer(seed: int) -> None:
-    shorter = thinned(PASSAGE, "Monday", drawn(seed))
-    assert shorter is not None
-    assert "closed on Monday" in shorter
-    assert len(shorter) < len(PASSAGE)
-
-
-def test_nothing_is_thinned_that_has_one_sentence_or_no_answer() -> None:
-    assert thinned("Ghent\nIt is closed on Monday.", "Monday", drawn(0)) is None
-    assert thinned(PASSAGE, "Tuesday", drawn(0)) is None
-    assert thinned(PASSAGE, "", drawn(0)) is None
 
 
 def record(question: str, positives: tuple[int, ...] = (0,)) -> QuestionRecord:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from clara import cli
 from clara.answerability.encoder import ReadingEncoder
+from clara.answerability.files import encoder_hash, load
 from clara.errors import InvalidCheckpoint, ModelMissing
 from clara.settings import Settings
 from tests.clara.training.files import INSTRUCTION, PARAPHRASE, QA, write
@@ -52,6 +53,22 @@ def test_it_ends_in_an_adapter_with_the_bound_that_was_measured(
     assert further.exit_code == 0, further.output
     manifest = json.loads((tmp_path / "on" / "adapter" / "manifest.json").read_text())
     assert [json.loads(note.split(": ", 1)[1])["seed"] for note in manifest["notes"]] == [0, 3]
+
+
+def test_without_minutes_the_bound_is_measured_anew(
+    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.training, "settings", lambda: installed)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(*files, "--out", str(first), "--minutes", "0.01").exit_code == 0
+    begin = ("--begin", str(first / "adapter"), "--minutes", "0")
+    done = run(*files, "--out", str(second), *begin)
+    assert done.exit_code == 0, done.output
+    hashed = encoder_hash(installed.sentence_encoder)
+    one, other = (load(path / "adapter", hashed) for path in (first, second))
+    assert (other.notes, other.least) == (one.notes, one.least)
+    for name, value in one.adapter.items():
+        assert (other.adapter[name] == value).all()
 
 
 def test_a_question_held_out_is_not_learned_from(

@@ -12,7 +12,7 @@ from clara.errors import InvalidTraining
 from clara.training.config import InstructionConfig, from_dict
 from clara.training.instruction import given as asked
 from clara.training.records import QuestionRecord
-from clara.training.redacted import redacted
+from clara.training.redacted import redacted, thinned
 from clara.wording import NOT_IN_DOCUMENTS
 
 COAT = "Coat\nThe coat is of wool. It costs 149 EUR. It comes in green.\nOnly in May: 149 EUR!"
@@ -96,3 +96,20 @@ def test_where_nothing_can_be_taken_out_the_documents_go() -> None:
 def test_shares_of_the_same_questions_are_at_most_all_of_them() -> None:
     with pytest.raises(InvalidTraining, match=r"changed_share 0\.7 and redacted_share 0\.4"):
         from_dict({"stage": 2, "changed_share": 0.7, "redacted_share": 0.4})
+
+
+SHOP = "Ghent\nThe shop in Ghent opened in 1998. It is closed on Monday. Anna keeps it."
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thinning_spares_the_answer(seed: int) -> None:
+    shorter = thinned(SHOP, "Monday", Random(seed))  # noqa: S311
+    assert shorter is not None
+    assert "closed on Monday" in shorter
+    assert len(shorter) < len(SHOP)
+
+
+def test_nothing_is_thinned_that_has_one_sentence_or_no_answer() -> None:
+    assert thinned("Ghent\nIt is closed on Monday.", "Monday", Random(0)) is None  # noqa: S311
+    assert thinned(SHOP, "Tuesday", Random(0)) is None  # noqa: S311
+    assert thinned(SHOP, "", Random(0)) is None  # noqa: S311
