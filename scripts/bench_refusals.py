@@ -10,13 +10,15 @@ keeping its passages, with one of its words changed, a name or another
 share of each kind that is refused. With a checkpoint, what its generator does by itself, from text
 or from latents at a rate; and what it would do if a refusal had to lead by so many nats. AUC is
 how often a signal puts a question of a kind below an answerable one. Prints tables, the time that
-reading takes, then one line of JSON. Sets of 20 candidates are read with `--stage 3`.
+reading takes, then one line of JSON. Sets of 20 candidates are read with `--stage 3`, those of one
+passage with `--documents 1 --read 1`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ from clara.nearness import MIN_COSINE, is_near
 from clara.settings import settings
 from clara.training.calibration import refusal_leads
 from clara.training.changed import Vocabulary, changed, vocabulary
-from clara.training.data import read
+from clara.training.data import GENERATION_TOP_K, read
 from clara.training.narrowed import Additions, additions, narrowed
 from clara.training.records import QuestionRecord, Stage
 from clara.training.redacted import redacted
@@ -79,7 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("records", type=Path)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--stage", type=Stage, default=Stage.INSTRUCTION)
+    parser.add_argument("--stage", type=int, choices=(2, 3), default=2)
+    parser.add_argument("--documents", type=int, default=GENERATION_TOP_K, help="Of a record.")
     parser.add_argument("--read", type=int, default=3)
     parser.add_argument("--answerability", type=Path, default=chosen_answerability(settings()))
     parser.add_argument("--checkpoint", default="")
@@ -87,7 +90,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    found = read([given.records], given.stage, generation_top_k=given.read)
+    found = (
+        read([given.records], Stage.END_TO_END)
+        if given.stage == Stage.END_TO_END
+        else read([given.records], Stage.INSTRUCTION, generation_top_k=given.documents)
+    )
     records = [one for one in found if one.positives]
     means = Means(_words(), additions(one.question for one in records))
     asked = [one for r in records[: given.questions] for one in _asked(r, given.read, means)]
@@ -127,7 +134,7 @@ class Table:
 
 def _more(right: Sequence[float], others: Sequence[float]) -> float:
     pairs = [(a > b) + 0.5 * (a == b) for a in right for b in others]
-    return sum(pairs) / max(len(pairs), 1)
+    return sum(pairs) / len(pairs) if pairs else math.nan
 
 
 def _words() -> Vocabulary:
