@@ -130,7 +130,7 @@ class FaultyRecords(InvalidDataset):
 
 
 class InvalidSettings(InvalidInput):
-    """A file of settings with a fault: which key, and what it should be."""
+    """A file of settings, or a variable, with a fault: which, and what it should be."""
 
 
 class UnknownCollection(InvalidInput):

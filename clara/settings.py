@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from clara.errors import InvalidSettings
 from clara.schedule import Schedule, schedule
 from clara.types import Fusion, LatentForm, Mode, Rerank
 
@@ -16,6 +17,7 @@ from clara.types import Fusion, LatentForm, Mode, Rerank
 class Settings(BaseSettings):
     """Read once at start from variables named `CLARA_<FIELD>`; frozen afterwards.
 
+    A variable set to nothing is as one that is not set, as a container's list of them has it.
     An address left empty means: `clara up` starts an embedded server of that kind under `home`.
     """
 
@@ -170,6 +172,13 @@ class Settings(BaseSettings):
     """Seconds one piece of model work may take, such as loading, a batch or an answer; a worker in
     which one takes longer is stuck and ends itself, to be started again."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_unset(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Texts may be empty: an empty `nightly` says never."""
+        texts = {name for name, field in cls.model_fields.items() if field.annotation is str}
+        return {name: value for name, value in given.items() if value != "" or name in texts}
+
     @model_validator(mode="after")
     def _schedule_is_right(self) -> Self:
         schedule(self.nightly, self.nightly_zone)
@@ -213,10 +222,24 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value is not None
         }
-        return {f"CLARA_{name.upper()}": str(value) for name, value in plain.items()}
+        return {_variable(name): str(value) for name, value in plain.items()}
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read at the first call."""
-    return Settings()
+    """The settings of this process, read at the first call.
+
+    Raises:
+        InvalidSettings: a variable has a value that cannot be; all of them are named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [(_variable(str(f["loc"][0])), f["input"], f["msg"]) for f in error.errors()]
+        told = "; ".join(f"{name} is {given!r}: {why}" for name, given, why in faults)
+        remedy = "Change it in the environment or in .env, or leave it out"
+        raise InvalidSettings(told, field=faults[0][0], remedy=remedy) from error
+
+
+def _variable(name: str) -> str:
+    return f"CLARA_{name.upper()}"
