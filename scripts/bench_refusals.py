@@ -29,6 +29,7 @@ from time import perf_counter
 import torch
 
 from clara.answerability.encoder import ReadingEncoder, open_encoder
+from clara.answerability.port import best_answerability
 from clara.default_models import BASE, SENTENCE_ENCODER, chosen_answerability
 from clara.evaluation.batches import batches
 from clara.evidence import WORD
@@ -197,7 +198,9 @@ def _by_encoder(asked: Sequence[Asked], table: Table, adapter: Path | None) -> N
     table.add("both as they are set", both)
     if not isinstance(encoder, ReadingEncoder):
         return
-    best = [max(encoder.answerability(one.question, one.passages)) for one in asked]
+    alone = [max(encoder.answerability(one.question, one.passages)) for one in asked]
+    table.auc("each alone", alone)
+    best = [best_answerability(one.question, one.passages, encoder) for one in asked]
     table.auc("answerability", best)
     _time(asked, encoder)
     set_to = encoder.least_answerability
@@ -219,8 +222,8 @@ def _time(asked: Sequence[Asked], encoder: ReadingEncoder) -> None:
 
     vector = median(lambda one: encoder.encode_questions([one.question]))
     two = median(lambda one: encoder.answerability(one.question, one.passages[:2]))
-    whole = median(lambda one: encoder.answerability(one.question, one.passages))
-    print(f"ms: vector {vector:.1f}, two passages {two:.1f}, all {whole:.1f}")
+    whole = median(lambda one: best_answerability(one.question, one.passages, encoder))
+    print(f"ms: vector {vector:.1f}, two passages {two:.1f}, all and together {whole:.1f}")
 
 
 def _models(name: str, rate: int | None) -> Models:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from clara.answerability.port import joined
 from clara.evidence import places, words_of, worth
 from clara.training.changed import Vocabulary, changed
 from clara.training.narrowed import Additions, narrowed
@@ -15,6 +16,15 @@ from clara.training.redacted import redacted, thinned
 
 THINNED, CHANGED, NARROWED = 0.35, 0.7, 0.8
 """Of the questions, how many are also asked so in an epoch."""
+
+BESIDE = 0.4
+"""Of the examples, how many have other passages beside their own."""
+
+TIMES = 3
+"""How often an epoch asks what takes several passages to answer: most questions take one."""
+
+ROOM = 2000
+"""Characters of passages that are read as one: about what an encoder with 512 places holds."""
 
 DRAWN, NEAREST = 40, 3
 """Passages of a source that are looked at for a question without candidates, and those of them kept
@@ -28,14 +38,14 @@ class Answered:
     question: str
     answer: str
     right: Sequence[str]
-    """Passages it is answered from: by each alone where there is one, else by all together."""
+    """Passages it is answered from, by all together."""
     others: Sequence[str]
     """Passages that are near and do not answer it."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A question and a passage."""
+    """A question and a passage, or several read as one."""
 
     question: str
     passage: str
@@ -79,37 +89,68 @@ def answered(
     return list(found.values())
 
 
+def weighted(questions: Sequence[Answered]) -> list[Answered]:
+    """All of them, those that several passages answer together `TIMES` times."""
+    return [one for one in questions for _ in range(TIMES if len(one.right) > 1 else 1)]
+
+
 def examples(
     one: Answered, words: Vocabulary, additions: Additions, random: Random
 ) -> Iterator[Example]:
-    """What an epoch makes of a question; nothing where its passages answer it only together.
+    """What an epoch makes of a question; nothing where what answers it is too long to be read.
 
-    One passage that answers it, often once more without a sentence that it does not need, so that
-    a gap alone tells nothing; one that does not; the first without its answer; and with it, the
-    question changed in a word, or made narrower.
+    The passages that answer it, often once more without a sentence that they do not need, so that
+    a gap alone tells nothing; others that do not, and of several that answer together some without
+    the answer; the first without their answer; and with it, the question changed in a word, or
+    made narrower. Now and then all of these stand among other passages.
     """
-    right = [text for text in one.right if any(places(text, one.answer))]
-    if right:
-        passage, answer = random.choice(right), one.answer
-    elif len(one.right) == 1:
-        passage, answer = one.right[0], ""
-    else:
+    if len(one.right) > 1 and len(joined(one.right)) > ROOM:
         return
-    yield Example(one.question, passage, True, answer)
-    shorter = thinned(passage, answer, random) if random.random() < THINNED else None
+    answer = one.answer if any(any(places(text, one.answer)) for text in one.right) else ""
+
+    def example(question: str, passages: Sequence[str], *, answers: bool = False) -> Example:
+        text = joined(_among(passages, one, random))
+        return Example(question, text, answers, answer if answers else "")
+
+    yield example(one.question, one.right, answers=True)
+    shorter = _shorter(one.right, answer, random) if random.random() < THINNED else None
     if shorter is not None:
-        yield Example(one.question, shorter, True, answer)
+        yield example(one.question, shorter, answers=True)
     if one.others:
-        yield Example(one.question, random.choice(one.others), False)
-    less = redacted(one.question, [passage], answer) if answer else None
+        yield example(one.question, [random.choice(one.others)])
+    lacking = [text for text in one.right if not any(places(text, one.answer))]
+    if len(one.right) > 1 and lacking:
+        yield example(one.question, [random.choice(lacking)])
+    less = redacted(one.question, one.right, answer) if answer else None
     if less is not None:
-        yield Example(one.question, less[0], False)
+        yield example(one.question, less)
     if random.random() < CHANGED and (other := changed(one.question, one.right, words, random)):
-        yield Example(other, passage, False)
+        yield example(other, one.right)
     if random.random() < NARROWED and (
         other := narrowed(one.question, one.right, additions, random)
     ):
-        yield Example(other, passage, False)
+        yield example(other, one.right)
+
+
+def _shorter(passages: Sequence[str], answer: str, random: Random) -> list[str] | None:
+    """All of them, one that holds the answer less a sentence; None where none can spare any."""
+    if not answer:
+        return None
+    at = random.choice([at for at, text in enumerate(passages) if any(places(text, answer))])
+    shorter = thinned(passages[at], answer, random)
+    return None if shorter is None else [*passages[:at], shorter, *passages[at + 1 :]]
+
+
+def _among(passages: Sequence[str], one: Answered, random: Random) -> list[str]:
+    """In any order, and now and then among others, as far as there is room."""
+    found = list(passages)
+    rest = [text for text in one.others if text not in found]
+    if rest and random.random() < BESIDE:
+        for text in random.sample(rest, min(len(rest), random.choice((1, 1, 2)))):
+            if len(joined([*found, text])) <= ROOM:
+                found.append(text)
+    random.shuffle(found)
+    return found
 
 
 def _near(

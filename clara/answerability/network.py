@@ -1,4 +1,4 @@
-"""An encoder with two heads that read a question and a passage as one text."""
+"""An encoder with two heads that reads a question and a passage, or several as one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_TOKENS = 320
-"""Of a question and a passage together: a passage of the default length, and a long question."""
+MAX_TOKENS = 512
+"""Of a question and what is read for it: two passages of the default length."""
 
 ROLE = "answerability"
 """Name of the adapter, where an encoder could have several."""

@@ -11,6 +11,11 @@ FIRST = 2
 """Passages that are looked at first: mostly one of them answers, and the rest need not be."""
 
 
+TOGETHER = 3
+"""Passages that are read as one, those that look best each by itself: an answer may need two of
+them, and the first two need not be these."""
+
+
 @runtime_checkable
 class PairEncoder(Protocol):
     """An encoder that says of passages whether they answer a question."""
@@ -25,10 +30,27 @@ class PairEncoder(Protocol):
         ...
 
 
+def joined(passages: Sequence[str]) -> str:
+    """Several passages as one, which an encoder cuts where its places end."""
+    return "\n".join(passages)
+
+
+def best_answerability(question: str, passages: Sequence[str], encoder: PairEncoder) -> float:
+    """Of the passages each by itself and the best of them as one, that of the best; 0 to 1.
+
+    Args:
+        question: any text.
+        passages: one or more.
+        encoder: of pairs.
+    """
+    alone = encoder.answerability(question, passages)
+    return max(*alone, _together(question, passages, alone, encoder))
+
+
 def unanswered(
     question: str, read: Sequence[str], encoder: PairEncoder, chosen: float | None
 ) -> bool:
-    """Whether no passage looks as if it answered the question.
+    """Whether no passage looks as if it answered the question, nor several together.
 
     Args:
         question: any text.
@@ -39,5 +61,20 @@ def unanswered(
     least = encoder.least_answerability if chosen is None else chosen
     if least <= NOTHING_IS_FAR:
         return False
-    parts = (read[:FIRST], read[FIRST:])
-    return not any(max(encoder.answerability(question, some)) >= least for some in parts if some)
+    alone: list[float] = []
+    for some in (read[:FIRST], read[FIRST:]):
+        alone += encoder.answerability(question, some) if some else []
+        if any(one >= least for one in alone):
+            return False
+    return _together(question, read, alone, encoder) < least
+
+
+def _together(
+    question: str, passages: Sequence[str], alone: Sequence[float], encoder: PairEncoder
+) -> float:
+    """How far those that look best alone answer as one; below everything where there is one."""
+    if len(passages) < 2:
+        return NOTHING_IS_FAR
+    best = sorted(range(len(passages)), key=lambda at: -alone[at])[:TOGETHER]
+    (found,) = encoder.answerability(question, [joined([passages[at] for at in best])])
+    return found

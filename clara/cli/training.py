@@ -111,6 +111,10 @@ def train_answerability(
         list[Path] | None, typer.Option(help="Records of stage 1: more questions.", exists=True)
     ] = None,
     begin: Annotated[Path | None, typer.Option(help="Folder of an adapter to go on with.")] = None,
+    share: Annotated[
+        float,
+        typer.Option(help="Of the way from that one to what was learned; 1 is all.", min=0, max=1),
+    ] = 1.0,
     exclude_source: Annotated[
         list[str] | None, typer.Option(help="Value of `source` to leave out.")
     ] = None,
@@ -136,6 +140,7 @@ def train_answerability(
         dev=dev,
         out=out,
         begin=begin,
+        share=share,
         exclude_sources=exclude_source or [],
         minutes=minutes,
         learning_rate=learning_rate,

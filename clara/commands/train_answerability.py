@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from clara.default_models import BASE, SENTENCE_ENCODER, folder_of
+from clara.errors import InvalidInput
 from clara.settings import Settings
 
 if TYPE_CHECKING:
+    from clara.answerability.files import Kept
     from clara.answerability.training import Material, Round, Training
     from clara.training.records import QuestionRecord
 
@@ -34,6 +36,8 @@ class Request:
     out: Path
     begin: Path | None
     """Folder of an adapter to go on with."""
+    share: float
+    """Of the way from there to what was learned that is gone: 1 for all of it."""
     exclude_sources: Sequence[str]
     minutes: float
     learning_rate: float
@@ -51,7 +55,8 @@ def train_answerability(
     Raises:
         ModelMissing: the encoder, or the default base whose words questions are changed with, is
             not on this machine.
-        InvalidDataset, InvalidInput: a file of records is damaged or not there.
+        InvalidDataset, InvalidInput: a file of records is damaged or not there; or a share of a
+            way that begins with nothing.
         InvalidTraining: `out` is of a training with other parameters.
         InvalidCheckpoint: `begin` does not fit the encoder.
         Cancelled: `stopped` said so; its state is kept.
@@ -60,11 +65,18 @@ def train_answerability(
     from clara.answerability.training import Config, Training
     from clara.model.backbone import pick_device
 
+    if request.share < 1 and request.begin is None:
+        raise InvalidInput(
+            f"share is {request.share:g}, and there is nothing that the way begins with",
+            field="share",
+            remedy="Name the adapter to go on with: --begin DIR",
+        )
     encoder = _encoder(config)
     begin = load(request.begin, encoder_hash(encoder)) if request.begin else None
     held = _held(request)
     material = _material(request, config, held)
-    console.print(f"{len(material.questions):,} questions, {len(held):,} held out", highlight=False)
+    asked = len({one.question for one in material.questions})
+    console.print(f"{asked:,} questions, {len(held):,} held out", highlight=False)
     training = Training(
         material,
         encoder,
@@ -73,20 +85,18 @@ def train_answerability(
         begin=begin,
         device=str(pick_device(request.device)),
     )
-    return _measured(training, held, request, console, stopped)
+    kept = _trained(training, begin, request.share, console, stopped)
+    return _measured(kept, training, held, request, console)
 
 
-def _measured(
+def _trained(
     training: Training,
-    held: Sequence[QuestionRecord],
-    request: Request,
+    begin: Kept | None,
+    share: float,
     console: Console,
     stopped: Callable[[], bool],
-) -> Path:
-    """Run a training to its end, and save it with the bound that it has on what was held out."""
-    from clara.answerability.encoder import ReadingEncoder
-    from clara.answerability.files import save
-    from clara.training.calibration import least_answerability
+) -> Kept:
+    """Run a training to its end; what is to be kept, before its bound is known."""
 
     def tell(done: Round) -> None:
         console.print(
@@ -96,6 +106,21 @@ def _measured(
         )
 
     kept = training.run(tell=tell, stopped=stopped)
+    return kept if begin is None or share == 1 else kept.on_the_way(begin, share)
+
+
+def _measured(
+    kept: Kept,
+    training: Training,
+    held: Sequence[QuestionRecord],
+    request: Request,
+    console: Console,
+) -> Path:
+    """Save it with the bound that it has on what was held out."""
+    from clara.answerability.encoder import ReadingEncoder
+    from clara.answerability.files import save
+    from clara.training.calibration import least_answerability
+
     final, unmeasured = request.out / ADAPTER, request.out / ".unmeasured"
     shutil.rmtree(unmeasured, ignore_errors=True)
     save(kept, unmeasured)
@@ -117,7 +142,7 @@ def _encoder(config: Settings) -> str | Path:
 
 
 def _material(request: Request, config: Settings, held: Sequence[QuestionRecord]) -> Material:
-    from clara.answerability.examples import answered
+    from clara.answerability.examples import answered, weighted
     from clara.answerability.training import Material
     from clara.model.backbone import embedding_of, load_backbone
     from clara.model.hub import local_folder
@@ -138,7 +163,7 @@ def _material(request: Request, config: Settings, held: Sequence[QuestionRecord]
     base = config.base_model or folder_of(BASE, config.models).absolute()
     backbone = load_backbone(local_folder(base), n_mem=1, doc_max_length=config.doc_max_length)
     words = vocabulary(backbone.tokens, embedding_of(backbone.model).weight)
-    return Material(questions, words, additions(one.question for one in questions))
+    return Material(weighted(questions), words, additions(one.question for one in questions))
 
 
 def _held(request: Request) -> list[QuestionRecord]:

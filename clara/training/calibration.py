@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clara.answerability.port import PairEncoder
+from clara.answerability.port import PairEncoder, best_answerability
 from clara.model.backbone import head_of
 from clara.model.models import Models
 from clara.training.records import QuestionRecord
@@ -70,7 +70,7 @@ def refusal_margin(
 def least_answerability(
     encoder: PairEncoder, records: Sequence[QuestionRecord], *, most: float = WRONGLY
 ) -> float:
-    """What the best document of nearly every answerable question reaches, rounded down.
+    """What the documents of nearly every answerable question reach, rounded down.
 
     Args:
         encoder: reads pairs.
@@ -80,7 +80,7 @@ def least_answerability(
         ValueError: no record has positives.
     """
     best = [
-        max(encoder.answerability(one.question, one.documents)) for one in records if one.positives
+        best_answerability(one.question, one.documents, encoder) for one in records if one.positives
     ]
     if not best:
         raise ValueError("no record says which documents hold its answer")

@@ -4,7 +4,7 @@ from random import Random
 
 import torch
 
-from clara.answerability.examples import Answered, Example, answered, examples
+from clara.answerability.examples import ROOM, Answered, Example, answered, examples, weighted
 from clara.training.changed import Vocabulary
 from clara.training.narrowed import Additions
 from clara.training.records import CompressionRecord, QuestionRecord
@@ -51,14 +51,51 @@ def test_an_answer_in_other_words_has_no_place_and_nothing_is_taken_out_for_it()
     assert {example.passage for example in found} == {PASSAGE}
 
 
-def test_a_question_that_passages_answer_only_together_gives_nothing() -> None:
+def test_passages_stand_now_and_then_among_others_in_any_order() -> None:
+    found = {example.passage for example in made(ASKED) if example.answers}
+    assert {PASSAGE, f"{PASSAGE}\n{OTHER}", f"{OTHER}\n{PASSAGE}"} <= found
+
+
+def test_what_passages_answer_together_is_answered_by_all_of_them_alone() -> None:
     one = Answered("Is it older than the opera?", "yes", [PASSAGE, OTHER], [])
-    assert made(one) == set()
+    right = {example.passage for example in made(one) if example.answers}
+    assert right == {f"{PASSAGE}\n{OTHER}", f"{OTHER}\n{PASSAGE}"}
+    assert {PASSAGE, OTHER} <= {example.passage for example in made(one) if not example.answers}
 
 
-def test_of_several_passages_only_one_with_the_answer_is_said_to_answer() -> None:
+def test_of_several_passages_one_without_the_answer_does_not_answer() -> None:
     one = Answered("In which year did the shop of Anna open?", "1998", [OTHER, PASSAGE], [])
-    assert all("1998" in example.passage for example in made(one) if example.answers)
+    found = made(one)
+    assert all("1998" in example.passage for example in found if example.answers)
+    assert Example(one.question, OTHER, False) in found
+    assert Example(one.question, PASSAGE, False) not in found
+    thinner = [one for one in found if one.answers and "closed" not in one.passage]
+    assert all("opera" in example.passage for example in thinner)
+    assert thinner
+
+
+def test_of_several_passages_the_answer_is_taken_out_wherever_it_stands() -> None:
+    again = "Anna\nAnna has had a shop since 1998. She likes it."
+    one = Answered("When did she open it?", "1998", [PASSAGE, again], [])
+    less = [example.passage for example in made(one) if "1998" not in example.passage]
+    assert less
+    assert all("She likes it." in passage and "Anna keeps it." in passage for passage in less)
+
+
+def test_what_is_too_long_to_be_read_as_one_gives_nothing_and_gets_no_company() -> None:
+    long = "Ghent\n" + "The shop opened in 1998. " * (ROOM // 20)
+    assert made(Answered("When?", "1998", [long, PASSAGE], [])) == set()
+    assert {one.passage for one in made(Answered("When?", "1998", [long], [OTHER]))} >= {long}
+    assert all(
+        OTHER not in one.passage
+        for one in made(Answered("When?", "1998", [long], [OTHER]))
+        if one.answers
+    )
+
+
+def test_what_takes_several_passages_is_asked_more_often() -> None:
+    several = Answered("Is it older than the opera?", "yes", [PASSAGE, OTHER], [])
+    assert weighted([ASKED, several, ASKED]) == [ASKED, several, several, several, ASKED]
 
 
 def record(question: str, positives: tuple[int, ...] = (0,)) -> QuestionRecord:

@@ -57,7 +57,8 @@ def test_what_answers_is_told_from_what_does_not(encoder: Path, trained: tuple[P
     reader = ReadingEncoder(encoder, trained[0] / "adapter")
     assert isinstance(reader, PairEncoder)
     right, wrong = reader.answerability(
-        "Where is Salt?", ["Salt is on the ice. The comb was built.", "Salt came. Ice is built."]
+        "Where is Salt?",
+        ["Salt is on the ice. The comb was built.", "Salt came. The comb was built."],
     )
     assert right > 0.5 > wrong
     assert reader.answerability("Where is Salt?", []) == []

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from clara import cli
 from clara.answerability.encoder import ReadingEncoder
 from clara.answerability.files import encoder_hash, load
-from clara.errors import InvalidCheckpoint, ModelMissing
+from clara.answerability.port import best_answerability
+from clara.errors import InvalidCheckpoint, InvalidInput, ModelMissing
 from clara.settings import Settings
 from tests.clara.training.files import INSTRUCTION, PARAPHRASE, QA, write
 from tests.tiny import tiny_base, tiny_encoder
@@ -46,7 +48,7 @@ def test_it_ends_in_an_adapter_with_the_bound_that_was_measured(
     assert "4 questions, 1 held out" in done.output
     assert {path.name for path in out.iterdir()} == {"adapter", "state", "log.jsonl"}
     reader = ReadingEncoder(installed.sentence_encoder, out / "adapter")
-    best = max(reader.answerability("who made it", INSTRUCTION["docs"]))  # type: ignore[arg-type]
+    best = best_answerability("who made it", INSTRUCTION["docs"], reader)  # type: ignore[arg-type]
     assert best - 0.001 <= reader.least_answerability <= best
     options = ("--begin", str(out / "adapter"), "--out", str(tmp_path / "on"), "--minutes", "0.01")
     further = run(*files, *options, "--wrongly", "1", "--seed", "3")
@@ -69,6 +71,39 @@ def test_without_minutes_the_bound_is_measured_anew(
     assert (other.notes, other.least) == (one.notes, one.least)
     for name, value in one.adapter.items():
         assert (other.adapter[name] == value).all()
+
+
+def test_a_training_that_is_done_gives_any_part_of_its_way(
+    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.training, "settings", lambda: installed)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(*files, "--out", str(first), "--minutes", "0.01").exit_code == 0
+    options = (*files, "--out", str(second), "--begin", str(first / "adapter"), "--seed", "3")
+    hashed, found = encoder_hash(installed.sentence_encoder), {}
+    for share in ("1", "0", "0.25"):
+        done = run(*options, "--minutes", "0.01", "--share", share)
+        assert done.exit_code == 0, done.output
+        found[share] = load(second / "adapter", hashed)
+    begun = load(first / "adapter", hashed)
+    assert "0.25 of the way" in found["0.25"].notes[-1]
+    for part in ("adapter", "heads"):
+        whole, none, some = (getattr(found[share], part) for share in ("1", "0", "0.25"))
+        assert any(not torch.equal(whole[name], none[name]) for name in whole)
+        for name, value in getattr(begun, part).items():
+            assert torch.equal(none[name].float(), value.float())
+            mean = 0.25 * whole[name].float() + 0.75 * value.float()
+            torch.testing.assert_close(some[name].float(), mean, rtol=0.02, atol=1e-3)
+
+
+def test_a_part_of_a_way_that_begins_with_nothing_is_refused(
+    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.training, "settings", lambda: installed)
+    done = run(*files, "--out", str(tmp_path / "out"), "--share", "0.5")
+    assert isinstance(done.exception, InvalidInput)
+    assert done.exception.field == "share"
+    assert "--begin" in (done.exception.remedy or "")
 
 
 def test_a_question_held_out_is_not_learned_from(
