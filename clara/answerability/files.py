@@ -14,6 +14,7 @@ from transformers.utils.hub import cached_file
 
 from clara.answerability.network import ROLE, Heads
 from clara.errors import InvalidCheckpoint
+from clara.model.averaging import mean
 from clara.model.checkpoint import tensor_file
 from clara.model.files import damaged, expected, new_folder, read_json, shown, typed
 from clara.model.fingerprints import file_hash
@@ -37,7 +38,7 @@ class Kept:
     max_tokens: int
     """Of a question and a passage together, in training."""
     least: float = NOTHING_IS_FAR
-    """Answerability that the best passage read must reach, as it was measured."""
+    """Answerability that what is read must reach at its best, as it was measured."""
     notes: Sequence[str] = ()
     """How it was trained."""
 
@@ -51,17 +52,10 @@ class Kept:
             begun: over the same encoder, of the same shapes.
             share: 1 is all the way.
         """
-
-        def mean(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {
-                name: share * value.float() + (1 - share) * theirs[name].float()
-                for name, value in mine.items()
-            }
-
         return replace(
             self,
-            adapter=mean(self.adapter, begun.adapter),
-            heads=mean(self.heads, begun.heads),
+            adapter=mean(self.adapter, begun.adapter, share),
+            heads=mean(self.heads, begun.heads, share),
             notes=(*self.notes, f"{share:g} of the way there"),
         )
 

@@ -6,8 +6,10 @@ all after few records at a high learning rate. It costs nothing when serving.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+from torch import Tensor
 
 from clara.errors import InvalidCheckpoint
 from clara.model.checkpoint import Checkpoint
@@ -47,6 +49,13 @@ def _mixed(role: str, one: Checkpoint, other: Checkpoint, share: float) -> Adapt
             field=role,
             remedy="Average checkpoints of which one went on from the other",
         )
+    return mean(mine, theirs, share)
+
+
+def mean(
+    mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """`share` of some tensors and the rest of others of the same names, in the former's dtype."""
     return {
         name: (share * tensor.float() + (1 - share) * theirs[name].float()).to(tensor.dtype)
         for name, tensor in mine.items()

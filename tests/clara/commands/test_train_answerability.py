@@ -34,6 +34,17 @@ def files(tmp_path: Path) -> list[str]:
     return ["--data", str(data), "--told", str(told), "--dev", str(dev), "--device", "cpu"]
 
 
+@pytest.fixture
+def first(
+    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A training that others go on from."""
+    monkeypatch.setattr(cli.training, "settings", lambda: installed)
+    out = tmp_path / "first"
+    assert run(*files, "--out", str(out), "--minutes", "0.01").exit_code == 0
+    return out
+
+
 def run(*options: str) -> Result:
     return CliRunner().invoke(cli.app, ["train", "answerability", *options])
 
@@ -58,11 +69,9 @@ def test_it_ends_in_an_adapter_with_the_bound_that_was_measured(
 
 
 def test_without_minutes_the_bound_is_measured_anew(
-    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Settings, files: list[str], first: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli.training, "settings", lambda: installed)
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert run(*files, "--out", str(first), "--minutes", "0.01").exit_code == 0
+    second = tmp_path / "second"
     begin = ("--begin", str(first / "adapter"), "--minutes", "0")
     done = run(*files, "--out", str(second), *begin)
     assert done.exit_code == 0, done.output
@@ -74,11 +83,9 @@ def test_without_minutes_the_bound_is_measured_anew(
 
 
 def test_a_training_that_is_done_gives_any_part_of_its_way(
-    installed: Settings, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Settings, files: list[str], first: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli.training, "settings", lambda: installed)
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert run(*files, "--out", str(first), "--minutes", "0.01").exit_code == 0
+    second = tmp_path / "second"
     options = (*files, "--out", str(second), "--begin", str(first / "adapter"), "--seed", "3")
     hashed, found = encoder_hash(installed.sentence_encoder), {}
     for share in ("1", "0", "0.25"):
