@@ -108,3 +108,8 @@ def test_nights_are_due_in_their_zone_or_never() -> None:
     assert nights
     assert nights.name == "30 1 * * * Europe/Berlin"
     assert Settings(nightly="").nights is None
+
+
+def test_a_text_that_is_set_to_nothing_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLARA_NIGHTLY", "")
+    assert Settings().nights is None

@@ -37,7 +37,7 @@ MATERIAL = Material(
     Vocabulary((), torch.empty(0, 1)),
     Additions((), ()),
 )
-CONFIG = Config(rounds=30, rank=8, learning_rate=2e-2, batch_size=16, questions=15, save_every=5)
+CONFIG = Config(rounds=30, rank=8, learning_rate=5e-3, batch_size=16, questions=15, save_every=5)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,7 @@ def test_what_answers_is_told_from_what_does_not(encoder: Path, trained: tuple[P
     reader = ReadingEncoder(encoder, trained[0] / "adapter")
     assert isinstance(reader, PairEncoder)
     right, wrong = reader.answerability(
-        "Where is Salt?",
-        ["Salt is on the ice. The comb was built.", "Salt came. The comb was built."],
+        "Where is Salt?", ["Salt is on the ice. The comb was built.", "Salt came. Ice is built."]
     )
     assert right > 0.5 > wrong
     assert reader.answerability("Where is Salt?", []) == []
@@ -146,7 +145,11 @@ def test_a_damaged_adapter_is_refused_by_name(
     folder = tmp_path / "adapter"
     save(trained[1], folder)
     weights = folder / "answerability.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InvalidCheckpoint, match=r"its hash is not the one in manifest\.json"):
+        ReadingEncoder(encoder, folder)
+    weights.write_bytes(whole[:-1])
     with pytest.raises(InvalidCheckpoint, match=r"answerability\.safetensors cannot be read"):
         ReadingEncoder(encoder, folder)
     weights.unlink()
