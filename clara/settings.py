@@ -109,8 +109,9 @@ class Settings(BaseSettings):
     """A name of the question that no passage read has must come as near as this to something in
     one, by the encoder's tokens, for there to be an answer. Empty and -1 as for `min_cosine`."""
     min_answerability: float | None = Field(default=None, ge=-1, le=1)
-    """What the best passage read must reach, 0 to 1, for there to be an answer, by the encoder's
-    adapter. Empty means what was measured with it; -1 answers whatever passages say."""
+    """What the best passage read must reach, or the best three as one, 0 to 1, for there to be an
+    answer, by the encoder's adapter. Empty means what was measured with it; -1 answers whatever
+    passages say."""
     answer_mode: Mode = Mode.AUTO
     max_answer_tokens: int = Field(default=64, ge=1, le=4096)
 

@@ -22,7 +22,7 @@ class PairEncoder(Protocol):
 
     @property
     def least_answerability(self) -> float:
-        """What the best of the passages read must reach, as it was measured with the encoder."""
+        """What the passages read must reach at their best, as it was measured with the encoder."""
         ...
 
     def answerability(self, question: str, passages: Sequence[str]) -> list[float]:
