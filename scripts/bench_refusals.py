@@ -6,12 +6,13 @@ Usage: python scripts/bench_refusals.py stage2.jsonl [--stage 2] [--questions 20
 Every question is asked with `--read` passages, those that answer it among them; with those
 withheld; with the sentences left out that hold the answer (clara/training/redacted.py); and,
 keeping its passages, with one of its words changed, a name or another
-(clara/training/changed.py), or asking for more (clara/training/narrowed.py). For each bound: the
-share of each kind that is refused. With a checkpoint, what its generator does by itself, from text
-or from latents at a rate; and what it would do if a refusal had to lead by so many nats. AUC is
-how often a signal puts a question of a kind below an answerable one. Prints tables, the time that
-reading takes, then one line of JSON. Sets of 20 candidates are read with `--stage 3`, those of one
-passage with `--documents 1 --read 1`.
+(clara/training/changed.py), or asking for more (clara/training/narrowed.py): for what none of them
+speaks of, or for what one says of something else. For each bound: the share of each kind that is
+refused. With a checkpoint, what its generator does by itself, from text or from latents at a rate;
+and what it would do if a refusal had to lead by so many nats. AUC is how often a signal puts a
+question of a kind below an answerable one. Prints tables, the time that reading takes, then one
+line of JSON. Sets of 20 candidates are read with `--stage 3`, those of one passage with
+`--documents 1 --read 1`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from clara.settings import settings
 from clara.training.calibration import refusal_leads
 from clara.training.changed import Vocabulary, changed, vocabulary
 from clara.training.data import GENERATION_TOP_K, read
-from clara.training.narrowed import Additions, additions, narrowed
+from clara.training.narrowed import Additions, additions, mixed, narrowed
 from clara.training.records import QuestionRecord, Stage
 from clara.training.redacted import redacted
 from clara.wording import is_refusal
@@ -54,7 +55,8 @@ MARGINS = (0.5, 1.0, 1.5, 2.0, 3.0)
 """Nats by which a refusal leads."""
 ANSWERABLE, WITHHELD, LEFT_OUT = "answerable", "withheld", "answer left out"
 NAME, WORDS, MORE = "other name", "other word", "asks for more"
-KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS, MORE)
+ELSEWHERE = "said of another"
+KINDS = (ANSWERABLE, WITHHELD, LEFT_OUT, NAME, WORDS, MORE, ELSEWHERE)
 BATCH_TOKENS = 8192
 TIMED = 100
 LONGEST_ANSWER = 16
@@ -165,6 +167,9 @@ def _asked(record: QuestionRecord, count: int, means: Means) -> Iterator[Asked]:
     more = narrowed(record.question, answering, means.added, random)
     if more is not None:
         yield Asked(more, answering, MORE)
+    beside = [text for text in answering if text not in right]
+    if (found := mixed(record.question, right, beside, random)) is not None:
+        yield Asked(found[0], answering, ELSEWHERE)
 
 
 def _by_encoder(asked: Sequence[Asked], table: Table, adapter: Path | None) -> None:

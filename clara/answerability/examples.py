@@ -10,14 +10,14 @@ from random import Random
 from clara.answerability.port import joined
 from clara.evidence import places, words_of, worth
 from clara.training.changed import Vocabulary, changed
-from clara.training.narrowed import Additions, narrowed
+from clara.training.narrowed import Additions, mixed, narrowed
 from clara.training.records import CompressionRecord, QuestionRecord
 from clara.training.redacted import redacted, thinned
 
-THINNED, CHANGED, NARROWED = 0.35, 0.7, 0.8
+THINNED, CHANGED, NARROWED, MIXED = 0.35, 0.7, 0.8, 0.6
 """Of the questions, how many are also asked so in an epoch."""
 
-BESIDE = 0.4
+BESIDE = 0.5
 """Of the examples, how many have other passages beside their own."""
 
 TIMES = 3
@@ -102,7 +102,8 @@ def examples(
     The passages that answer it, often once more without a sentence that they do not need, so that
     a gap alone tells nothing; others that do not, and of several that answer together some without
     the answer; the first without their answer; and with it, the question changed in a word, or
-    made narrower. Now and then all of these stand among other passages.
+    made narrower, also with what a passage beside it says of something else. Now and then all of
+    these stand among other passages.
     """
     if len(one.right) > 1 and len(joined(one.right)) > ROOM:
         return
@@ -130,6 +131,8 @@ def examples(
         other := narrowed(one.question, one.right, additions, random)
     ):
         yield example(other, one.right)
+    if random.random() < MIXED and (found := mixed(one.question, one.right, one.others, random)):
+        yield example(found[0], [*one.right, found[1]])
 
 
 def _shorter(passages: Sequence[str], answer: str, random: Random) -> list[str] | None:

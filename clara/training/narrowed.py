@@ -3,7 +3,9 @@
 "How much is the coat?" is answered, "How much is the coat in winter?" is not, where nothing speaks
 of winters. Of all ways in which people ask what a text does not answer (arXiv:1806.03822, table 1)
 it is the one that looks most like an answered question, since every other word is there. What is
-added comes from other questions of the same files, in the words of those who wrote them.
+added comes from other questions of the same files, in the words of those who wrote them; or from a
+passage that stands beside those that answer and speaks of something else. Then every word is there,
+and still nobody says what the coat costs in winter where only boots are said to be worn in winter.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ MOST_TOLD = 4
 TRIES = 30
 """What is drawn before a question is given up: most of it is foreign to most documents."""
 
+MOST_SHARED = 0.5
+"""Of the words with content in a question, the part that a passage about something else may have.
+One with more may well answer what is made with its own words."""
+
+_CLAUSE = re.compile(r"[.,;:()\n]+")
 _OPENS = "in|for|during|on|at|with|after|before|without|from|by|under|among|between|against"
 _CONDITION = re.compile(rf"(?<=\w )(?:{_OPENS}) (?:[\w'’.-]+ ){{0,4}}[\w'’.-]*\w\Z", re.I)
 _ASKS = "what|which|who|whom|whose|when|where|why|how"
@@ -84,6 +91,39 @@ def narrowed(
     asked = question.rstrip(" ?")
     small = added.lower() if question == question.lower() else added
     return f"{asked} {small}{'?' if question.rstrip().endswith('?') else ''}"
+
+
+def mixed(
+    question: str, documents: Sequence[str], others: Sequence[str], random: Random
+) -> tuple[str, str] | None:
+    """`question` made narrower with what another passage says, and that passage.
+
+    Args:
+        question: answered by the documents.
+        documents: what is added does not stand in them.
+        others: passages that do not answer it; one is drawn of those that share few of its words.
+        random: what it is drawn with.
+    Returns:
+        None where none is far enough from the question, or where nothing of it fits.
+    """
+    asked = _content(question)
+    far = [text for text in others if len(asked & words_of(text)) <= MOST_SHARED * len(asked)]
+    if not far:
+        return None
+    other = random.choice(far)
+    found = narrowed(question, documents, _said(other), random)
+    return (found, other) if found else None
+
+
+def _said(document: str) -> Additions:
+    """What its clauses end with, and what they say of things."""
+    clauses = _CLAUSE.split(document)
+    ends = (found for clause in clauses if (found := _condition(clause)))
+    return Additions(tuple(ends), tuple(word for clause in clauses for word in _attributes(clause)))
+
+
+def _content(text: str) -> set[str]:
+    return {word for word in words_of(text) if worth(word) >= 1}
 
 
 def _foreign(some: Sequence[str], held: frozenset[str], random: Random) -> str | None:

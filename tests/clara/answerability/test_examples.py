@@ -31,6 +31,9 @@ def test_a_question_comes_with_what_answers_it_and_with_what_nearly_does() -> No
     without = "Ghent\nIt is closed on Monday. Anna keeps it."
     assert Example(ASKED.question, without, False) in found
     assert Example("When did the shop in Ghent open in winter?", PASSAGE, False) in found
+    mixed = "When did the shop in Ghent open in the middle of the town?"
+    beside = {one.passage for one in found if one.question == mixed}
+    assert beside == {f"{PASSAGE}\n{OTHER}", f"{OTHER}\n{PASSAGE}"}
 
 
 def test_a_question_is_changed_in_a_word_that_its_passage_has() -> None:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clara.evidence import words_of, worth
-from clara.training.narrowed import Additions, additions, narrowed
+from clara.training.narrowed import Additions, additions, mixed, narrowed
 
 COAT = "The harbour coat\nThe coat costs 149 euros and is made of waxed cotton."
+BOOTS = "Boots\nThey are worn in winter, come with a leather sole, and are made for children."
 FOUND = Additions(conditions=("in winter", "for Anna"), attributes=("student", "written"))
 
 
@@ -82,3 +83,41 @@ def test_what_is_added_is_new_and_nothing_is_taken_away(
     asked = iter("".join(question.rstrip(" ?").casefold().split()))
     rest = iter(kept)
     assert all(any(letter == other for other in rest) for letter in asked)
+
+
+def test_what_a_passage_says_of_something_else_is_asked_of_this() -> None:
+    found = {mixed("How much is the coat?", [COAT], [BOOTS], drawn(seed)) for seed in range(40)}
+    assert found == {
+        ("How much is the coat in winter?", BOOTS),
+        ("How much is the coat with a leather sole?", BOOTS),
+        ("How much is the coat for children?", BOOTS),
+        ("How much is the leather coat?", BOOTS),
+    }
+
+
+def test_a_passage_that_shares_most_words_of_a_question_may_answer_it() -> None:
+    near = "The coat is worn in winter."
+    assert mixed("How warm is the coat?", [COAT], [near], drawn(0)) is not None
+    assert mixed("Is the coat worn?", [COAT], [near], drawn(0)) is None
+
+
+def test_nothing_is_mixed_without_other_passages() -> None:
+    assert mixed("How much is the coat?", [COAT], [], drawn(0)) is None
+
+
+@given(
+    question=st.text(max_size=60),
+    document=st.text(max_size=60),
+    others=st.lists(st.text(max_size=60).map(lambda text: f"It is {text} in winter."), max_size=3),
+    seed=st.integers(),
+)
+def test_what_is_mixed_in_stands_in_the_other_passage_alone(
+    question: str, document: str, others: list[str], seed: int
+) -> None:
+    found = mixed(question, [document], others, drawn(seed))
+    if found is None:
+        return
+    new = {word for word in words_of(found[0]) - words_of(question) if worth(word) >= 1}
+    assert found[1] in others
+    assert new
+    assert not new & words_of(document)
