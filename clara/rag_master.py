@@ -11,8 +11,8 @@ from torch import Tensor
 
 from clara.errors import InvalidInput, InvalidSettings
 from clara.library import checks
-from clara.library.cache import LatentCache
-from clara.library.compressing import Splitter
+from clara.library.cache import TextCache
+from clara.library.compressing import Splitter, compress
 from clara.library.installed import installed_answerability, installed_encoder, installed_models
 from clara.library.loading import dtype_of, open_models
 from clara.library.model import CLaRa
@@ -20,7 +20,8 @@ from clara.model.sampling import Sampling
 from clara.rag.answered import Answered, Citation, Scored, citation, is_supported
 from clara.rag.config import DEFAULT, RagConfig, changed, read_config
 from clara.rag.guarding import beside, bounds_of
-from clara.rag.search import Encoder, Passage, fused, narrow, passages_of
+from clara.rag.search import Passage, fused, narrow, passages_of
+from clara.rag.vectors import KeptVectors
 from clara.types import LATENT_WEIGHT, Mode
 from clara.wording import (
     NO_ENCODER,
@@ -34,13 +35,14 @@ from clara.wording import (
 __all__ = ["Answered", "Citation", "RAGMaster"]
 
 CACHE_BYTES = 256 * 2**20
-"""Of latents kept from one question to the next."""
+"""Of latents kept from one question to the next, and of vectors."""
 
 
 class RAGMaster:
     """Splits, compresses, chooses, answers and cites, in the calling thread.
 
-    For one thread at a time. Latents of passages are kept from one question to the next.
+    For one thread at a time. Latents and vectors of passages are kept from one
+    question to the next.
 
     Args:
         compression_model: a `CLaRa`, whose own rate and length count; or folder or Hub name of a
@@ -52,7 +54,7 @@ class RAGMaster:
         base: folder or Hub name of the base, where the one the checkpoint names is not to be found.
         device: `cpu`, `cuda`, ...; that of `config` where None.
         dtype: of weights and computation; by the device where None.
-        cache_bytes: of latents kept between questions.
+        cache_bytes: of latents kept between questions, and of vectors as many; 0 keeps none.
     Raises:
         InvalidSettings: a value out of range, or a `doc_max_length` the checkpoint does not have.
         ModelMissing, InvalidCheckpoint: as `CLaRa.from_pretrained`.
@@ -90,8 +92,9 @@ class RAGMaster:
         generation = self.config.generation
         self._sampling = Sampling(generation.temperature, generation.seed)
         self._splitter = Splitter(self.model.models.tokens)
-        self._latents = LatentCache(cache_bytes)
-        self._encoder: Encoder | None = None
+        self._cache_bytes = cache_bytes
+        self._latents: TextCache[Tensor] = TextCache(cache_bytes)
+        self._encoder: KeptVectors | None = None
 
     @classmethod
     def from_config(
@@ -185,7 +188,8 @@ class RAGMaster:
         if encoder is None:
             return None
         texts = [one.passage.text for one in ranked]
-        return beside(question, texts, (one.text for one in passages), encoder, bounds)
+        found = (one.text for one in passages)
+        return beside(question, texts, found, encoder, encoder.encoder, bounds)
 
     def _by_latents_alone(self) -> bool:
         """Unless the checkpoint asks for one voice of three, and no bound for its cosine is set."""
@@ -220,7 +224,11 @@ class RAGMaster:
 
     def _blocks(self, passages: Sequence[Passage]) -> list[Tensor]:
         names = {passage.text: f"documents[{passage.document}]" for passage in passages}
-        return self._latents.of(self.model.models, [one.text for one in passages], names)
+        models = self.model.models
+        return self._latents.of(
+            [one.text for one in passages],
+            lambda missing: compress(models, missing, names, cut=False),
+        )
 
     def _answer_without(self, question: str, notices: list[str]) -> Answered:
         """Nothing scored enough."""
@@ -258,7 +266,7 @@ class RAGMaster:
             )
         return found.text
 
-    def _loaded_encoder(self) -> Encoder | None:
+    def _loaded_encoder(self) -> KeptVectors | None:
         """The sentence encoder, loaded when first needed; None where there is none."""
         named: str | Path | None = self.config.retrieval.encoder
         if named == DEFAULT:
@@ -268,7 +276,8 @@ class RAGMaster:
 
             own = self.config.retrieval.encoder == DEFAULT
             adapter = installed_answerability() if own else None
-            self._encoder = open_encoder(named, adapter, device=str(self.model.models.device))
+            opened = open_encoder(named, adapter, device=str(self.model.models.device))
+            self._encoder = KeptVectors(opened, self._cache_bytes)
         return self._encoder
 
 

@@ -1,42 +1,49 @@
-"""Latents of passages seen lately, so that a second question compresses nothing again."""
+"""What was made of passages seen lately, so that a second question makes nothing again."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-
-from torch import Tensor
-
-from clara.library.compressing import compress
-from clara.model.models import Models
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 
-class LatentCache:
-    """Latents by text, the least lately used ones dropped first.
+class Sized(Protocol):
+    """A tensor or an array."""
+
+    @property
+    def nbytes(self) -> int:
+        """That it takes."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class TextCache(Generic[T]):
+    """Values by text, the least lately used ones dropped first.
 
     Args:
-        max_bytes: of the latents kept between two calls; 0 keeps none.
+        max_bytes: of the values kept between two calls; 0 keeps none.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._kept: OrderedDict[str, T] = OrderedDict()
         self.bytes = 0
-        """Of the latents kept now."""
+        """Of the values kept now."""
 
-    def of(self, models: Models, texts: Sequence[str], names: Mapping[str, str]) -> list[Tensor]:
-        """One latent (rows, width) per text; those not kept are compressed together.
+    def of(self, texts: Sequence[str], make: Callable[[list[str]], Iterable[T]]) -> list[T]:
+        """One value per text; those not kept are made together.
 
         Args:
-            models: one checkpoint, always the same.
             texts: passages.
-            names: what errors call each text.
+            make: of texts, each once, the value of each; not called where all are kept.
         """
         missing = [text for text in dict.fromkeys(texts) if text not in self._kept]
-        made = dict(zip(missing, compress(models, missing, names, cut=False), strict=True))
-        for text, latent in made.items():
-            self._kept[text] = latent
-            self.bytes += latent.nbytes
+        made = zip(missing, make(missing), strict=True) if missing else ()
+        for text, value in made:
+            self._kept[text] = value
+            self.bytes += value.nbytes
         found = [self._kept[text] for text in texts]
         for text in texts:
             self._kept.move_to_end(text)

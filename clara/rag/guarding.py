@@ -44,7 +44,12 @@ def bounds_of(config: RagConfig) -> Bounds:
 
 
 def beside(
-    question: str, read: Sequence[str], found: Iterable[str], encoder: Encoder, bounds: Bounds
+    question: str,
+    read: Sequence[str],
+    found: Iterable[str],
+    vectors: Encoder,
+    encoder: object,
+    bounds: Bounds,
 ) -> list[str] | None:
     """Notices for a refusal, where the passages are beside the question; None where they are not.
 
@@ -52,12 +57,12 @@ def beside(
         question: any text.
         read: passages that would be read, one or more.
         found: all that came with the question.
-        encoder: of sentences; of tokens too, or names are not looked for; of pairs too, or whether
-            they answer is not.
+        vectors: of sentences.
+        encoder: of tokens, or names are not looked for; of pairs, or whether they answer is not.
         bounds: in effect.
     """
     if bounds.cosine > NOTHING_IS_FAR:
-        cosines = cosines_of(question, read, encoder)
+        cosines = cosines_of(question, read, vectors)
         if not is_near(question, read, cosines, bounds.cosine):
             return []
     if bounds.mention > NOTHING_IS_FAR and isinstance(encoder, TokenEncoder):

@@ -177,6 +177,28 @@ def test_a_passage_is_compressed_once_for_all_questions(
     assert 0 < forgetful._latents.bytes <= 3000
 
 
+def test_a_passage_is_encoded_once_for_ranking_and_for_every_question(
+    untrained: CLaRa, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = SentenceEncoder.encode
+
+    def spy(self: SentenceEncoder, texts: Sequence[str]) -> Any:
+        seen.extend(texts)
+        return real(self, texts)
+
+    monkeypatch.setattr(SentenceEncoder, "encode", spy)
+    few = {"encoder": str(home / "encoder"), "candidates": 5}
+    rag = master(untrained, retrieval=few)
+    first = rag.query(QUESTION, [*DOCUMENTS, TEA])
+    rag.query("When did tea come?", [*DOCUMENTS, TEA])
+    assert len(seen) == len(set(seen)) > len(DOCUMENTS)
+    assert rag.query(QUESTION, [*DOCUMENTS, TEA]) == first
+    forgetful = RAGMaster(untrained, config=rag.config, cache_bytes=0)
+    assert forgetful.query(QUESTION, [*DOCUMENTS, TEA]) == first
+    assert seen.count(QUESTION) > 1
+
+
 def test_closing_lets_go_of_a_model_that_was_opened_here(home: Path) -> None:
     with RAGMaster(home / "tiny", 8, config=config_of(ANY), device="cpu") as rag:
         assert rag.model.models.checkpoint.config.compr_rate == 8
