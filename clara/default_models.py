@@ -121,16 +121,20 @@ def is_there(model: DefaultModel, models: Path) -> bool:
     return (models / model.folder / "config.json").exists()
 
 
-def folder_of(model: DefaultModel, models: Path) -> Path:
+def folder_of(model: DefaultModel, models: Path, *, field: str = "CLARA_HOME") -> Path:
     """Where a default model lies on this machine.
 
+    Args:
+        model: which.
+        models: folder of them.
+        field: with which another one would be named.
     Raises:
         ModelMissing: it was not fetched.
     """
     if not is_there(model, models):
         raise ModelMissing(
             f"{model.folder} is not in {models}",
-            field="CLARA_HOME",
+            field=field,
             remedy="Run `clara models fetch`, or name a model of your own.",
         )
     return models / model.folder

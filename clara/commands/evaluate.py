@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich import progress as bars
 from rich.console import Console
 
-from clara.default_models import BASE, chosen_checkpoint, is_there
-from clara.errors import InvalidInput, ModelMissing
+from clara.default_models import BASE, chosen_checkpoint, folder_of, is_there
+from clara.errors import InvalidInput
 from clara.evaluation import report
 from clara.evaluation.datasets import (
     Record,
@@ -211,17 +211,9 @@ def _base(request: Weights, config: Settings, *, noted: str) -> str | Path:
     named = request.base or config.base_model
     if named:
         return named
-    if noted and Path(noted).is_dir():
+    if noted and (Path(noted).is_dir() or not is_there(BASE, config.models)):
         return noted
-    if is_there(BASE, config.models):
-        return config.models / BASE.folder
-    if noted:
-        return noted
-    raise ModelMissing(
-        f"{BASE.folder} is not in {config.models}",
-        field="--base",
-        remedy="Run `clara models fetch`, or name a base of your own.",
-    )
+    return folder_of(BASE, config.models, field="--base")
 
 
 def _identity(models: Models) -> Mapping[str, str | int | bool]:

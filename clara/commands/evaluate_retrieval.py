@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from clara.commands.evaluate import Weights, counting, load
-from clara.default_models import SENTENCE_ENCODER, is_there
-from clara.errors import InvalidInput, ModelMissing
+from clara.default_models import SENTENCE_ENCODER, folder_of
+from clara.errors import InvalidInput
 from clara.evaluation import report
 from clara.evaluation.options import Among, Dense
 from clara.settings import Settings
@@ -157,13 +157,9 @@ def _encoder(request: Request, config: Settings) -> VectorEncoder:
     from clara.retrieval.encoder import SentenceEncoder
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if not config.sentence_encoder and not is_there(SENTENCE_ENCODER, config.models):
-        raise ModelMissing(
-            f"{SENTENCE_ENCODER.folder} is not in {config.models}",
-            field="CLARA_SENTENCE_ENCODER",
-            remedy="Run `clara models fetch`, or name an encoder of your own.",
-        )
-    source = config.sentence_encoder or config.models / SENTENCE_ENCODER.folder
+    source = config.sentence_encoder or folder_of(
+        SENTENCE_ENCODER, config.models, field="CLARA_SENTENCE_ENCODER"
+    )
     return SentenceEncoder(source, device=str(pick_device(request.device or config.device)))
 
 

@@ -11,9 +11,9 @@ from clara.default_models import (
     SENTENCE_ENCODER,
     chosen_answerability,
     chosen_checkpoint,
+    folder_of,
     is_there,
 )
-from clara.errors import ModelMissing
 from clara.library.loading import open_models
 from clara.model.checkpoint import untrained
 from clara.model.models import Models, load_models
@@ -76,10 +76,4 @@ def installed_answerability() -> Path | None:
 def _base(config: Settings) -> str | Path:
     if config.base_model:
         return config.base_model
-    if not is_there(BASE, config.models):
-        raise ModelMissing(
-            f"{BASE.folder} is not in {config.models}",
-            field="compression_model",
-            remedy="Run `clara models fetch`, or name a checkpoint of your own",
-        )
-    return config.models / BASE.folder
+    return folder_of(BASE, config.models, field="compression_model")

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from clara.default_models import BASE, is_there
-from clara.errors import ClaraError, ModelMissing
+from clara.default_models import BASE, folder_of
+from clara.errors import ClaraError
 from clara.library.loading import dtype_of
 from clara.settings import settings
 
@@ -88,14 +88,7 @@ def default_base() -> Path:
     Raises:
         ModelMissing: it was not fetched yet.
     """
-    models = settings().models
-    if not is_there(BASE, models):
-        raise ModelMissing(
-            f"{models / BASE.folder} holds no model",
-            field="base",
-            remedy="Run `clara models fetch`, or give --base",
-        )
-    return models / BASE.folder
+    return folder_of(BASE, settings().models, field="--base")
 
 
 def machine(bench: Bench) -> dict[str, Any]:
