@@ -580,7 +580,7 @@ def test_an_installation_without_models_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clara.library.installed.settings", lambda: Settings(home=tmp_path))
-    with pytest.raises(ModelMissing, match="Run `clara models fetch`, or name a checkpoint"):
+    with pytest.raises(ModelMissing, match="Run `clara models fetch`, or name a model of your own"):
         RAGMaster.from_config(SHIPPED)
 
 
