@@ -132,6 +132,11 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(map(_stem, WORD.findall(plain)))
 
 
+def content_of(text: str) -> frozenset[str]:
+    """Those of its words that have content, as `words_of` gives them."""
+    return frozenset(word for word in words_of(text) if worth(word) >= 1)
+
+
 def _stem(word: str) -> str:
     """Bring "signs", "signed" and "signing" together, and "1,234" and "1234"; no more than that."""
     word = re.sub(r"['’]s\Z", "", word)

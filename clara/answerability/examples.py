@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from clara.answerability.port import joined
-from clara.evidence import places, words_of, worth
+from clara.evidence import content_of, places, words_of
 from clara.training.changed import Vocabulary, changed
 from clara.training.narrowed import Additions, mixed, narrowed
 from clara.training.records import CompressionRecord, QuestionRecord
@@ -159,7 +159,7 @@ def _among(passages: Sequence[str], one: Answered, random: Random) -> list[str]:
 def _near(
     question: str, own: str, others: Mapping[str, frozenset[str]], random: Random
 ) -> list[str]:
-    asked = {word for word in words_of(question) if worth(word) >= 1}
+    asked = content_of(question)
     drawn = random.sample(list(others), min(DRAWN, len(others)))
     rest = [text for text in drawn if text != own]
     return sorted(rest, key=lambda text: -len(asked & others[text]))[:NEAREST]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from clara.evidence import words_of, worth
+from clara.evidence import content_of, words_of, worth
 
 LONGEST = 6
 """Words of a condition."""
@@ -106,7 +106,7 @@ def mixed(
     Returns:
         None where none is far enough from the question, or where nothing of it fits.
     """
-    asked = _content(question)
+    asked = content_of(question)
     far = [text for text in others if len(asked & words_of(text)) <= MOST_SHARED * len(asked)]
     if not far:
         return None
@@ -122,15 +122,11 @@ def _said(document: str) -> Additions:
     return Additions(tuple(ends), tuple(word for clause in clauses for word in _attributes(clause)))
 
 
-def _content(text: str) -> set[str]:
-    return {word for word in words_of(text) if worth(word) >= 1}
-
-
 def _foreign(some: Sequence[str], held: frozenset[str], random: Random) -> str | None:
     """One whose words with content are all new."""
     for _ in range(TRIES):
         drawn = random.choice(some)
-        if not any(word in held for word in words_of(drawn) if worth(word) >= 1):
+        if not content_of(drawn) & held:
             return drawn
     return None
 
@@ -142,7 +138,7 @@ def _condition(question: str) -> str | None:
     # from the last preposition on: "in the year after the war" says "after the war"
     opens = list(re.finditer(rf"\b(?:{_OPENS}) ", match[0], re.I))
     found = match[0][opens[-1].start() :]
-    told = sum(worth(word) >= 1 for word in words_of(found))
+    told = len(content_of(found))
     short = len(found.split()) <= LONGEST and 1 <= told <= MOST_TOLD
     return found if short and not _NO_CONDITION.search(found) else None
 

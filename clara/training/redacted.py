@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from random import Random
 
-from clara.evidence import sentences_holding, words_of, worth
+from clara.evidence import content_of, sentences_holding, words_of
 from clara.sentences import sentences
 
 
@@ -27,7 +27,7 @@ def redacted(question: str, documents: Sequence[str], answer: str) -> list[str] 
         yes and no; a title has it; the question itself does, so that they would no longer be about
         what is asked; or nothing would be left of one of them.
     """
-    if {word for word in words_of(answer) if worth(word) >= 1} <= words_of(question):
+    if content_of(answer) <= words_of(question):
         return None
     found = [_without(document, answer) for document in documents]
     kept = [one for one in found if one is not None]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clara.evidence import find_evidence
+from clara.evidence import content_of, find_evidence
 from clara.sentences import sentences
 
 PASSAGE = (
@@ -133,3 +133,8 @@ def test_the_order_of_hashes_changes_nothing() -> None:
         for seed in "123"
     }
     assert len(seen) == 1
+
+
+def test_words_with_content_are_all_but_those_that_stand_anywhere() -> None:
+    assert content_of("What is the colour of the signs in 1,234?") == {"colour", "sign", "1234"}
+    assert content_of("Where is it?") == frozenset()
